@@ -1,0 +1,46 @@
+"""igva: instruction-guided fusion of multi-layer vision features for vision-language models.
+
+Importing it tells transformers' Auto classes about the model; the public names load when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Answer": "igva.answer",
+    "IgvaConfig": "igva.model.configuration_igva",
+    "IgvaForConditionalGeneration": "igva.model.modeling_igva",
+    "IgvaModel": "igva.model.modeling_igva",
+    "IgvaProcessor": "igva.model.processing_igva",
+    "UserError": "igva.errors",
+    "answer": "igva.answer",
+    "build": "igva.build",
+    "fusion_names": "igva.model.fusions",
+    "load": "igva.answer",
+    "register_fusion": "igva.model.fusions",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'igva' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+# The igva command answers --help without loading torch; its verbs register when they load a model.
+if Path(sys.argv[0] if sys.argv else "").stem != "igva":
+    from igva.registration import register
+
+    register()

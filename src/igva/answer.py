@@ -1,0 +1,228 @@
+"""``load()`` a model and ``answer()`` a question about pictures: the command line, server and evaluation use these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.generation.streamers import BaseStreamer
+
+from igva.checkpoints.catalog import MODELS
+from igva.data.images import open_image
+from igva.errors import UserError
+from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.model.processing_igva import IgvaProcessor
+from igva.registration import register
+
+register()
+
+ImageLike = str | Path | Image.Image
+
+
+@dataclass
+class Answer:
+    """An answer and how it came about.
+
+    Attributes:
+        answer: the model's words.
+        model: name or path the model was loaded from.
+        layer_groups: the layers of each group, or empty where the fusion has none.
+        layer_weights: one number per group for one picture, one row per picture for several; None where the
+            fusion has no weights. Per-patch weights are averaged over the patches.
+        timings: seconds: ``load_s``, ``encode_s`` (pictures and instruction), ``first_token_s`` (from the call),
+            ``total_s``.
+    """
+
+    answer: str
+    model: str
+    layer_groups: list[list[int]]
+    layer_weights: list[float] | list[list[float]] | None
+    timings: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in the field order above."""
+        return asdict(self)
+
+
+def load(
+    name_or_path: str | Path = "tiny", device: str | None = None, dtype: str | torch.dtype | None = None
+) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
+    """Load a model by name, folder or hub id.
+
+    Args:
+        name_or_path: a name of ``igva models``, a folder, or a hub id.
+        device: default: the GPU if there is one, else the CPU.
+        dtype: default: float32 on the CPU, bfloat16 elsewhere.
+
+    Raises:
+        UserError: no such model, a folder without weights, or a device that is not there.
+    """
+    where = torch.device(_pick_device(device))
+    what = _pick_dtype(dtype, where)
+    folder = resolve_model(name_or_path)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=what, use_safetensors=True)
+        processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name_or_path} cannot be loaded: {_first_line(error)}") from error
+    if not isinstance(model, IgvaForConditionalGeneration) or not isinstance(processor, IgvaProcessor):
+        raise UserError(
+            f"{name_or_path} is a {type(model).__name__}, not an igva model: "
+            "`igva convert llava` makes one of a LLaVA checkpoint"
+        )
+    return model.to(where).eval(), processor
+
+
+def resolve_model(name_or_path: str | Path) -> str:
+    """The folder or hub id behind a name; the embedded models are fetched and converted when first asked for.
+
+    Raises:
+        UserError: neither a known name nor a folder with a model nor the form of a hub id.
+    """
+    name = str(name_or_path)
+    if name in MODELS:
+        return str(MODELS[name].folder())
+    path = Path(name).expanduser()
+    if path.exists():
+        check_model_folder(path)
+        return str(path)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return name
+    raise UserError(f"there is no model {name!r}: `igva models` lists the names, or give a folder")
+
+
+def check_model_folder(path: Path) -> None:
+    """Raise ``UserError`` unless the folder holds a configuration and safetensors weights; nothing is unpickled."""
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder: name the folder that holds config.json and the weights")
+    if not (path / "config.json").exists():
+        raise UserError(f"{path} has no config.json: it is not a model folder")
+    if any(path.glob("*.safetensors")):
+        return
+    if pickles := sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")):
+        raise UserError(
+            f"{path} holds pickled weights ({pickles[0]}), which can run code when opened: "
+            "convert them to safetensors where you trust them, with save_pretrained()"
+        )
+    raise UserError(f"{path} has no weights: copy the *.safetensors files into it")
+
+
+def answer(
+    model: IgvaForConditionalGeneration,
+    processor: IgvaProcessor,
+    image: ImageLike | Sequence[ImageLike],
+    question: str,
+    *,
+    max_new_tokens: int = 64,
+    name: str = "",
+    load_s: float = 0.0,
+) -> Answer:
+    """Answer a question about one picture or several.
+
+    Args:
+        image: path, PIL image, or a list of them.
+        name, load_s: only passed through to the result.
+
+    Raises:
+        UserError: an empty question or an unreadable picture.
+    """
+    question = question.strip()
+    if not question:
+        raise UserError("the question is empty: say what you want to know about the picture")
+    start = time.perf_counter()
+    images = list(image) if isinstance(image, (list, tuple)) else [image]
+    pictures = [i if isinstance(i, Image.Image) else open_image(i) for i in images]
+    chat = [
+        {
+            "role": "user",
+            "content": [*({"type": "image", "image": p} for p in pictures), {"type": "text", "text": question}],
+        }
+    ]
+    inputs = processor.apply_chat_template(
+        chat, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
+    ).to(model.device)
+    clock = _FirstTokenClock()
+    with torch.inference_mode():
+        image_inputs = {k: inputs.pop(k) for k in list(inputs) if k not in ("input_ids", "attention_mask")}
+        features = model.get_image_features(**image_inputs) if pictures else None
+        encoded = time.perf_counter()
+        ids = model.generate(
+            **inputs,
+            mm_encoder_outputs={"image": features} if features is not None else None,
+            max_new_tokens=max_new_tokens,
+            streamer=clock,
+        )
+    words = processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    end = time.perf_counter()
+    groups, weights = layer_weights(model, features)
+    return Answer(
+        answer=words,
+        model=name,
+        layer_groups=groups,
+        layer_weights=weights[0] if weights is not None and len(pictures) == 1 else weights,
+        timings={
+            "load_s": round(load_s, 3),
+            "encode_s": round(encoded - start, 3),
+            "first_token_s": round((clock.first or end) - start, 3),
+            "total_s": round(end - start + load_s, 3),
+        },
+    )
+
+
+def layer_weights(model: Any, features: Any) -> tuple[list[list[int]], list[list[float]] | None]:
+    """The layer groups of a model's fusion and, per picture, the weight of each (mean over patches)."""
+    groups = [list(group) for group in model.model.fusion.layer_groups]
+    weights = features.fusion_weights if features is not None else None
+    if weights is None:
+        return groups, None
+    rows = weights.float().mean(dim=1) if weights.dim() == 3 else weights.float()
+    return groups, [[round(value, 4) for value in row] for row in rows.tolist()]
+
+
+class _FirstTokenClock(BaseStreamer):
+    """Notes when the first new token came; the prompt comes before it."""
+
+    def __init__(self) -> None:
+        self._prompt_seen = False
+        self.first: float | None = None
+
+    def put(self, value: Any) -> None:
+        if self._prompt_seen and self.first is None:
+            self.first = time.perf_counter()
+        self._prompt_seen = True
+
+    def end(self) -> None:
+        pass
+
+
+def _pick_device(device: str | None) -> str:
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = device.split(":")[0]
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind not in there:
+        raise UserError(f"there is no device {device!r}: use cpu, cuda, cuda:N or mps")
+    if not there[kind]:
+        raise UserError(f"device {device!r} is not available here: use --device cpu")
+    return device
+
+
+def _pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if dtype not in names:
+        raise UserError(f"there is no dtype {dtype!r}: use {', '.join(names)}")
+    return names[dtype]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,174 @@
+"""Put a vision tower, a language model and a sentence encoder together into an IGVA model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AddedToken,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+)
+from transformers.utils import cached_file
+
+from igva.errors import UserError
+from igva.model.configuration_igva import IgvaConfig
+from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.model.processing_igva import IgvaProcessor
+from igva.registration import register
+
+register()
+
+IMAGE_TOKEN = "<image>"
+
+
+def build(
+    vision: str | Path,
+    text: str | Path,
+    instruction: str | Path | None = None,
+    fusion: str = "igva",
+    *,
+    fusion_kwargs: dict[str, Any] | None = None,
+    chat_template: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    **config: Any,
+) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
+    """A new model from pretrained parts; fusion and projector are freshly initialised.
+
+    Args:
+        vision, text, instruction: folders or hub ids. A vision checkpoint may be a whole CLIP or SigLIP; its
+            vision half is taken. ``instruction`` may be left out for a fusion that needs none.
+        fusion: a name of the fusion table; ``fusion_kwargs`` are its own options.
+        chat_template: overrides the language model's.
+        config: further fields of ``IgvaConfig``.
+
+    Returns:
+        The model in ``dtype`` on the CPU, and its processor.
+
+    Raises:
+        UserError: the parts do not fit together, in one line.
+    """
+    tower = load_vision_tower(vision, dtype)
+    language = AutoModelForCausalLM.from_pretrained(text, dtype=dtype)
+    tokenizer = AutoTokenizer.from_pretrained(text)
+    image_token_id = add_image_token(tokenizer, language)
+    encoder = instruction_tokenizer = None
+    if instruction is not None:
+        encoder = AutoModel.from_pretrained(instruction, dtype=dtype)
+        instruction_tokenizer, settings = sentence_encoder_settings(instruction)
+        config = {**settings, **config}
+    try:
+        model_config = IgvaConfig(
+            vision_config=tower.config,
+            text_config=language.config,
+            instruction_config=encoder.config if encoder is not None else None,
+            fusion=fusion,
+            fusion_kwargs=fusion_kwargs,
+            image_token_id=image_token_id,
+            **config,
+        )
+        model = IgvaForConditionalGeneration(model_config).to(dtype)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    model.model.vision_tower = tower
+    model.model.instruction_encoder = encoder
+    model.model.language_model = language.model
+    model.lm_head = language.lm_head
+    set_generation_config(model, language.generation_config, image_token_id)
+    processor = IgvaProcessor(
+        AutoImageProcessor.from_pretrained(vision),
+        tokenizer,
+        instruction_tokenizer,
+        chat_template=chat_template or tokenizer.chat_template,
+        image_token=IMAGE_TOKEN,
+        num_image_tokens=model.model.fusion.num_tokens,
+        use_instructions=model.model.fusion.needs_instruction,
+    )
+    return model.eval(), processor
+
+
+def load_vision_tower(source: str | Path, dtype: torch.dtype = torch.float32) -> Any:
+    """The vision model of a checkpoint; of a text-and-vision checkpoint, its vision half."""
+    config = AutoConfig.from_pretrained(source)
+    return AutoModel.from_pretrained(source, config=getattr(config, "vision_config", config), dtype=dtype)
+
+
+def add_image_token(tokenizer: Any, language: Any) -> int:
+    """Make ``<image>`` one token of the vocabulary and return its id.
+
+    The embedding grows only where the vocabulary has no room left; the new rows are zero: their input is always
+    replaced by visual tokens, and generation never emits them (``suppress_tokens``).
+    """
+    if IMAGE_TOKEN not in tokenizer.get_vocab():
+        tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
+    image_token_id = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+    grow_vocabulary(language, max(len(tokenizer), image_token_id + 1))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"  # generation in batches; training pads on the right by itself
+    return image_token_id
+
+
+def grow_vocabulary(language: Any, size: int) -> None:
+    """Give a causal language model room for ``size`` tokens; the new rows are zero."""
+    old = language.get_input_embeddings().weight.shape[0]
+    if old >= size:
+        return
+    language.resize_token_embeddings(size, mean_resizing=False)
+    with torch.no_grad():
+        language.get_input_embeddings().weight[old:] = 0
+        language.get_output_embeddings().weight[old:] = 0
+
+
+def set_generation_config(model: Any, generation_config: Any, image_token_id: int) -> None:
+    """Generation settings of the language model, greedy by default, never emitting an image placeholder."""
+    generation_config.suppress_tokens = [image_token_id]
+    generation_config.do_sample = False
+    # Sampling settings beside greedy decoding are warned about at every save and call.
+    generation_config.temperature = generation_config.top_p = generation_config.top_k = None
+    model.generation_config = generation_config
+
+
+def sentence_encoder_settings(source: str | Path) -> tuple[Any, dict[str, Any]]:
+    """Tokenizer and pooling of a sentence-transformers checkpoint, as its ``modules.json`` says.
+
+    Returns:
+        The tokenizer, truncating where sentence-transformers does, and fields of ``IgvaConfig``.
+
+    Raises:
+        UserError: it pools in a way that is not supported.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    modules = _read_json(source, "modules.json") or []
+    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+    pooling = "mean"
+    for module in modules:
+        if module["type"].endswith("Pooling"):
+            pooling = _pooling_name(_read_json(source, f"{module['path']}/config.json") or {}, source)
+    limit = (_read_json(source, "sentence_bert_config.json") or {}).get("max_seq_length")
+    if limit:
+        tokenizer.model_max_length = min(int(limit), tokenizer.model_max_length)
+    return tokenizer, {"instruction_pooling": pooling, "instruction_normalize": "Normalize" in kinds or not modules}
+
+
+def _pooling_name(config: dict[str, Any], source: str | Path) -> str:
+    if config.get("pooling_mode") in ("mean", "cls"):  # sentence-transformers 5 and later
+        return str(config["pooling_mode"])
+    on = [key.removeprefix("pooling_mode_") for key, value in config.items() if key.startswith("pooling_mode_") and value]
+    names = {"mean_tokens": "mean", "cls_token": "cls"}
+    if not on:
+        return "mean"
+    if len(on) > 1 or on[0] not in names:
+        raise UserError(f"{source}: sentence encoders that pool by {' + '.join(on)} are not supported (mean and cls are)")
+    return names[on[0]]
+
+
+def _read_json(source: str | Path, name: str) -> Any:
+    path = cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
+    return json.loads(Path(path).read_text()) if path else None

@@ -1,0 +1,77 @@
+"""Writing a folder so that nobody ever sees half of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_folder(target: Path, is_good: Callable[[Path], bool]) -> Iterator[Path]:
+    """Yield an empty sibling of ``target`` to fill; flush it to disk and rename it to ``target`` on leaving.
+
+    If ``target`` exists by then and ``is_good(target)`` (another process was faster), that one stays and ours
+    goes; a bad one is replaced. Whatever happens, the temporary folder is gone afterwards.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A sibling, because a rename is atomic only within one file system.
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield temporary
+        _make_readable(temporary)
+        flush_tree(temporary)
+        _install(temporary, target, is_good)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make_readable(folder: Path) -> None:
+    """mkdtemp and safetensors create for the owner alone (0700, 0600); a shared cache is read by others."""
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def flush_tree(folder: Path) -> None:
+    """fsync every file and directory under ``folder``, itself included."""
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_dir():
+            _flush_directory(path)
+        else:
+            with path.open("rb+") as file:  # Windows flushes only what is open for writing
+                os.fsync(file.fileno())
+
+
+def _install(temporary: Path, target: Path, is_good: Callable[[Path], bool]) -> None:
+    """Rename onto ``target``. Loops because other processes may put a folder there between two steps."""
+    while not is_good(target):
+        if target.exists():
+            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+            try:
+                target.rename(aside / "old")
+            except FileNotFoundError:
+                pass  # another process moved it aside first
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.exists():  # not a race: a real failure
+                raise
+            continue
+        _flush_directory(target.parent)
+        return
+
+
+def _flush_directory(path: Path) -> None:
+    if sys.platform == "win32":  # a directory cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,51 @@
+"""``igva VERB …``: finds the verb's file, imports nothing else until it runs."""
+
+import argparse
+import importlib
+import os
+import sys
+
+# verb -> module under igva.cli; each has HELP, add_arguments(parser) and main(args).
+VERBS = ("ask", "models", "convert", "train", "probe", "eval")
+
+
+def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The parser; with ``verb``, that verb's arguments are filled in, the others are names only."""
+    from igva import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="igva", description="Vision-language models whose vision layers are mixed by the question."
+    )
+    parser.add_argument("--version", action="version", version=f"igva {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name in VERBS:
+        module = importlib.import_module(f"igva.cli.{name}")
+        sub = verbs.add_parser(name, help=module.HELP, description=module.HELP)
+        if verb in (None, name):
+            module.add_arguments(sub)
+    return parser
+
+
+def entry(argv: list[str] | None = None) -> int:
+    """Run one verb; a ``UserError`` becomes one line on standard error and exit code 2."""
+    from igva.errors import UserError
+
+    argv = sys.argv[1:] if argv is None else argv
+    verb = next((word for word in argv if not word.startswith("-")), None)
+    args = build_parser(verb if verb in VERBS else None).parse_args(argv)
+    try:
+        importlib.import_module(f"igva.cli.{args.verb}").main(args)
+    except UserError as error:
+        print(f"igva: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("igva: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader (head, less) went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(entry())

@@ -1,0 +1,111 @@
+"""The contract every fusion keeps: layer means in, visual features out.
+
+Letters: ``I`` images, ``T`` taps, ``K`` layer groups, ``N`` patches, ``D`` vision width, ``E`` instruction width.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from .vision_layers import Tap, VisionLayers
+
+
+@dataclass(frozen=True)
+class FusionDims:
+    """What a fusion may know of the model around it.
+
+    Attributes:
+        num_layers: ``L``, blocks of the vision tower.
+        vision_dim: ``D``.
+        num_patches: ``N``, patches after pooling.
+        instruction_dim: ``E``, or None where the model has no instructions.
+    """
+
+    num_layers: int
+    vision_dim: int
+    num_patches: int
+    instruction_dim: int | None
+
+
+@dataclass
+class FusionOutput:
+    """What a fusion returns.
+
+    Attributes:
+        features: ``(I, N', D')``, what the projector reads.
+        weights: ``(I, K)`` or ``(I, N, K)``, how the groups were mixed; None where nothing is weighed.
+        aux_loss: a scalar to add to the training loss, already multiplied by its coefficient; None if there is none.
+    """
+
+    features: Tensor
+    weights: Tensor | None = None
+    aux_loss: Tensor | None = None
+
+
+@dataclass
+class FusionConfig:
+    """Base of the small typed configs, one per method; ``fusion_kwargs`` of the model config fills it."""
+
+    @classmethod
+    def from_kwargs(cls, name: str, kwargs: dict[str, Any]) -> FusionConfig:
+        """Check ``kwargs`` against the fields.
+
+        Raises:
+            ValueError: an unknown name (with the nearest right one).
+        """
+        known = [field.name for field in fields(cls)]
+        for key in kwargs:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it takes {known or 'no options'}"
+                raise ValueError(f"fusion {name!r} has no option {key!r}: {hint}")
+        return cls(**kwargs)
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+
+class Fusion(nn.Module):
+    """A way to turn layer means into the features the projector reads.
+
+    A subclass sets ``config_class`` and ``needs_instruction``, decides ``taps``, ``output_dim`` and
+    ``num_tokens`` in ``__init__`` from its config and ``dims`` alone, and writes ``forward``.
+    """
+
+    config_class: ClassVar[type[FusionConfig]] = FusionConfig
+    needs_instruction: ClassVar[bool] = False
+    summary: ClassVar[str] = ""  # one line for tables and --help
+    source: ClassVar[str] = ""  # where the method comes from
+
+    taps: tuple[Tap, ...]
+    output_dim: int  # D'
+    num_tokens: int  # N', the only source of the number of image placeholders
+    # The layer sets that ``weights`` speaks of, in their order; empty where the fusion has no weights.
+    layer_groups: tuple[Tap, ...] = ()
+
+    def __init__(self, config: Any, dims: FusionDims):
+        super().__init__()
+        self.config = config
+        self.dims = dims
+        if self.needs_instruction and dims.instruction_dim is None:
+            raise ValueError(
+                f"fusion {type(self).__name__} reads the instruction: give the model an instruction encoder "
+                "or set instruction_dim"
+            )
+
+    def forward(self, layers: VisionLayers, instruction: Tensor | None) -> FusionOutput:
+        """Mix.
+
+        Args:
+            layers: patches ``(I, T, N, D)`` and descriptors ``(I, T, D)``, in the order of ``taps``.
+            instruction: ``(I, E)``; a row of zeros means "no instruction". None unless ``needs_instruction``.
+        """
+        raise NotImplementedError
+
+    def reset_own_parameters(self) -> None:
+        """Initialise what PyTorch's defaults for Linear, LayerNorm and attention do not cover."""

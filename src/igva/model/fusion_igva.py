@@ -1,0 +1,117 @@
+"""Instruction-guided vision aggregator (arXiv 2501.08443): the question sets the weights of the layer groups.
+
+Letters: ``I`` images, ``K`` layer groups, ``D`` vision width, ``E`` instruction width, ``A`` allocator width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .fusion_base import FusionDims, FusionOutput
+from .fusion_mean import GroupedFusion, GroupedFusionConfig
+from .vision_layers import VisionLayers
+
+
+@dataclass
+class IgvaFusionConfig(GroupedFusionConfig):
+    """The defaults are the paper's."""
+
+    hidden_size: int = 1024  # A
+    num_blocks: int = 4  # n
+    num_heads: int = 4
+    balance_coef: float = 0.02  # λ, on minus the mean entropy of the weights
+    # Beyond the paper. Without a level embedding the allocator cannot tell the groups apart except by the
+    # statistics of their descriptors: permuting the groups permutes nothing in the query's view.
+    level_embeddings: bool = False
+    uniform_start: bool = False  # the last layer starts at zero: training goes on from stage 1's plain average
+
+
+class AllocatorBlock(nn.Module):
+    """Post-norm cross-attention block; the feed-forward does not expand (as the published code has it)."""
+
+    def __init__(self, hidden_size: int, num_heads: int):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(hidden_size, num_heads, batch_first=True)
+        self.norm_1 = nn.LayerNorm(hidden_size)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, hidden_size)
+        )
+        self.norm_2 = nn.LayerNorm(hidden_size)
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        """``(I, 1, A)``, ``(I, K, A)`` → ``(I, 1, A)``."""
+        attended, _ = self.attention(query, keys, keys, need_weights=False)
+        query = self.norm_1(query + attended)
+        return self.norm_2(query + self.feed_forward(query))
+
+
+class WeightAllocator(nn.Module):
+    """From the instruction and the groups' descriptors, the weight of each group."""
+
+    def __init__(self, config: IgvaFusionConfig, num_groups: int, vision_dim: int, instruction_dim: int):
+        super().__init__()
+        width = config.hidden_size
+        self.query_proj = nn.Linear(instruction_dim, width)
+        self.key_proj = nn.Linear(vision_dim, width)
+        self.level_embeddings = nn.Parameter(torch.zeros(num_groups, width)) if config.level_embeddings else None
+        self.blocks = nn.ModuleList([AllocatorBlock(width, config.num_heads) for _ in range(config.num_blocks)])
+        self.to_logits = nn.Linear(width, num_groups)
+
+    def forward(self, instruction: Tensor, descriptors: Tensor) -> Tensor:
+        """``s (I, E)``, ``c (I, K, D)`` → ``w (I, K)``, rows sum to 1."""
+        query = self.query_proj(instruction)[:, None]  # (I, 1, A)
+        keys = self.key_proj(descriptors)  # (I, K, A)
+        if self.level_embeddings is not None:
+            keys = keys + self.level_embeddings
+        for block in self.blocks:
+            query = block(query, keys)
+        logits = self.to_logits(query[:, 0])
+        return logits.float().softmax(dim=-1).to(logits.dtype)
+
+
+def balance_loss(weights: Tensor, asked: Tensor) -> Tensor:
+    """Minus the mean entropy of ``w (I, K)`` over the images that were asked about (``asked (I,)``, bool).
+
+    The published code softmaxes the weights once more in here, which leaves the term nearly inert; this one
+    does not. Zero where no image was asked about.
+    """
+    rows = weights.float()
+    # the smallest normal number keeps log finite where a weight is exactly zero
+    entropy = -(rows * rows.clamp_min(torch.finfo(rows.dtype).tiny).log()).sum(dim=-1)
+    return -(entropy * asked).sum() / asked.sum().clamp_min(1)
+
+
+class IgvaFusion(GroupedFusion):
+    """``[base, Σ_k w_k(question, image) F_k]``."""
+
+    config_class = IgvaFusionConfig
+    needs_instruction = True
+    summary = "instruction-guided weights over the layer groups, beside the base layer"
+    source = "IGVA, Pattern Recognition 170 (2025), arXiv 2501.08443"
+
+    def __init__(self, config: IgvaFusionConfig, dims: FusionDims):
+        super().__init__(config, dims)
+        if config.hidden_size % config.num_heads:
+            raise ValueError(f"hidden_size {config.hidden_size} is not a multiple of num_heads {config.num_heads}")
+        assert dims.instruction_dim is not None  # checked by Fusion
+        self.allocator = WeightAllocator(config, len(self.layer_groups), dims.vision_dim, dims.instruction_dim)
+        self.balance_coef = config.balance_coef
+        self.uniform_start = config.uniform_start
+
+    def forward(self, layers: VisionLayers, instruction: Tensor | None) -> FusionOutput:
+        if instruction is None:
+            raise ValueError("fusion 'igva' needs an instruction for every image: pass instruction_input_ids or embeds")
+        weights = self.allocator(instruction, layers.descriptors[:, 1:])
+        asked = instruction.ne(0).any(dim=-1)
+        aux_loss = self.balance_coef * balance_loss(weights, asked) if self.balance_coef else None
+        return FusionOutput(features=self.mix(layers, weights), weights=weights, aux_loss=aux_loss)
+
+    def reset_own_parameters(self) -> None:
+        if self.allocator.level_embeddings is not None:
+            nn.init.normal_(self.allocator.level_embeddings, std=0.02)
+        if self.uniform_start:
+            nn.init.zeros_(self.allocator.to_logits.weight)
+            nn.init.zeros_(self.allocator.to_logits.bias)

@@ -1,0 +1,75 @@
+"""The plain average of the layer groups beside the base layer: IGVA without its allocator, and its stage 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .fusion_base import Fusion, FusionConfig, FusionDims, FusionOutput
+from .vision_layers import Tap, VisionLayers, resolve_tap, split_layers
+
+
+@dataclass
+class GroupedFusionConfig(FusionConfig):
+    """Which layers are mixed, and beside which base layer."""
+
+    num_groups: int = 4  # K; ignored where groups is given
+    groups: list[list[int]] | None = None  # explicit layer groups; they may be of any number and size
+    base_layer: int = -2  # its patches come first in the concatenation
+
+    def resolve_groups(self, num_layers: int) -> tuple[Tap, ...]:
+        """The K groups as absolute layer numbers.
+
+        Raises:
+            ValueError: empty or overlapping groups, or a layer that does not exist.
+        """
+        if self.groups is None:
+            return split_layers(num_layers, self.num_groups)
+        groups = tuple(resolve_tap(group, num_layers) for group in self.groups)
+        if not groups:
+            raise ValueError("groups is empty: name at least one layer group, or leave it out and set num_groups")
+        seen: set[int] = set()
+        for group in groups:
+            if twice := seen.intersection(group):
+                raise ValueError(f"layer groups overlap: layer {min(twice)} stands in two of {self.groups}")
+            seen.update(group)
+        return groups
+
+
+class GroupedFusion(Fusion):
+    """Base of the fusions that concatenate ``[base, Σ_k w_k F_k]``."""
+
+    config: GroupedFusionConfig
+
+    def __init__(self, config: GroupedFusionConfig, dims: FusionDims):
+        super().__init__(config, dims)
+        self.layer_groups = config.resolve_groups(dims.num_layers)
+        self.taps = (resolve_tap([config.base_layer], dims.num_layers), *self.layer_groups)
+        self.output_dim = 2 * dims.vision_dim
+        self.num_tokens = dims.num_patches
+
+    def mix(self, layers: VisionLayers, weights: Tensor) -> Tensor:
+        """``[base, F]`` with ``F = Σ_k w_k F_k``: ``(I, N, 2D)``."""
+        base, groups = layers.patches[:, 0], layers.patches[:, 1:]  # (I, N, D), (I, K, N, D)
+        fused = torch.einsum("ik,iknd->ind", weights, groups)
+        return torch.cat([base, fused], dim=-1)
+
+
+@dataclass
+class MeanFusionConfig(GroupedFusionConfig):
+    pass
+
+
+class MeanFusion(GroupedFusion):
+    """Every group has the weight 1/K, whatever the question."""
+
+    config_class = MeanFusionConfig
+    summary = "uniform average of the layer groups beside the base layer"
+    source = "IGVA's stage 1, arXiv 2501.08443"
+
+    def forward(self, layers: VisionLayers, instruction: Tensor | None) -> FusionOutput:
+        images, k = layers.patches.shape[0], len(self.layer_groups)
+        weights = layers.patches.new_full((images, k), 1.0 / k)
+        return FusionOutput(features=self.mix(layers, weights), weights=weights)

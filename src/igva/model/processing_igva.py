@@ -1,0 +1,406 @@
+"""``IgvaProcessor``: pictures and a chat → pixel values, tokens, and the instruction of each picture.
+
+Letters: ``I`` images, ``B`` samples, ``T`` user turns, ``S`` tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from transformers import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+# What benchmarks and LLaVA's data append to a question to fix the form of the answer. It says nothing about what
+# to look for, so it is no part of the instruction. Exact strings (LLaVA-1.5's data and evaluation scripts; MME).
+ANSWER_FORMATS = (
+    "Answer the question using a single word or phrase.",
+    "Answer with the option's letter from the given choices directly.",
+    "When the provided information is insufficient, respond with 'Unanswerable'.",
+    "Please answer yes or no.",
+)
+
+
+def instruction_text(turn: str, image_token: str = "<image>") -> str:
+    """The bare question of a user turn: without image placeholders and answer-format suffixes.
+
+    Training, chat, server and evaluation all take it from here, so that they cannot differ.
+    """
+    text = turn.replace(image_token, " ").strip()
+    stripped = True
+    while stripped:
+        stripped = False
+        for suffix in ANSWER_FORMATS:
+            if text.endswith(suffix):
+                text = text[: -len(suffix)].rstrip()
+                stripped = True
+    return text
+
+
+def pad_to_square(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
+    """The picture centred on a square of its longer side (LLaVA-1.5's ``pad`` aspect ratio)."""
+    width, height = image.size
+    if width == height:
+        return image
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), color)
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+@dataclass
+class TypedSpecials:
+    """Special-token strings that somebody typed; in rendered text ``{mark}{number}{mark}`` stands for each."""
+
+    mark: str
+    strings: list[str]
+
+
+class IgvaProcessor(ProcessorMixin):
+    """Everything between a user's words and pictures and the model's tensors.
+
+    Args:
+        image_processor: resizes and normalises; pictures come to it padded to a square.
+        tokenizer: of the language model; ``image_token`` must be one token of it.
+        instruction_tokenizer: of the sentence encoder, saved in a folder of its own; None for models that take
+            no instruction.
+        num_image_tokens: ``N'``, placeholders per picture; the fusion's ``num_tokens``.
+        use_instructions: whether instruction rows are made at all.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        instruction_tokenizer: Any = None,
+        chat_template: str | None = None,
+        image_token: str = "<image>",
+        num_image_tokens: int = 576,
+        use_instructions: bool = True,
+        **kwargs: Any,
+    ):
+        self.image_token = image_token
+        self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
+        self.num_image_tokens = num_image_tokens
+        # A processor has to hold a tokenizer under each of its names; without a sentence encoder it is not used.
+        self.use_instructions = use_instructions and instruction_tokenizer is not None
+        super().__init__(
+            image_processor,
+            tokenizer,
+            instruction_tokenizer if instruction_tokenizer is not None else tokenizer,
+            chat_template=chat_template,
+        )
+        if self.image_token_id is None or self.image_token_id == tokenizer.unk_token_id:
+            raise ValueError(f"the tokenizer has no token {image_token!r}: add it as a special token first")
+
+    # --- text and pictures → tensors --------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        instructions: Sequence[str | Sequence[str]] | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Tokenise rendered prompts and prepare their pictures.
+
+        Args:
+            images: a picture, a list, or a list of lists; in the order of the placeholders.
+            text: one prompt or several; each ``image_token`` in them stands for one picture.
+            instructions: per prompt, its user turns; default: the prompt itself, without its special tokens.
+            kwargs: ``padding``, ``padding_side``, ``truncation``, ``max_length``, ``add_special_tokens``,
+                ``return_tensors``, ``instruction_shape`` (``(T, S)``: pad the rows to exactly this), flat or in
+                ``text_kwargs``.
+
+        Returns:
+            ``input_ids`` and ``attention_mask (B, S)``; with pictures ``pixel_values (I, 3, height, width)``,
+            ``instruction_input_ids`` and ``instruction_attention_mask (I, T, S)``.
+
+        Raises:
+            ValueError: pictures and placeholders differ in number, or truncation would cut a picture's tokens.
+        """
+        texts = [text] if isinstance(text, str) else list(text or [])
+        if instructions is None:
+            instructions = [[self._without_special_tokens(sample)] for sample in texts]
+        return self._encode(texts, images, instructions, typed=[None] * len(texts), options=kwargs)
+
+    def apply_chat_template(
+        self,
+        conversation: Any,
+        chat_template: str | None = None,
+        tokenize: bool = False,
+        return_dict: bool = False,
+        return_tensors: str | None = None,
+        processor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Render one chat or several and, with ``tokenize``, turn them into tensors.
+
+        A message's content is a string, or a list of ``{"type": "text", "text": …}`` and ``{"type": "image",
+        "image": PIL image}`` (``path`` and ``url`` are read by the image processor). Every user turn is an
+        instruction. Special tokens that stand in somebody's text stay text.
+
+        Args:
+            kwargs: options of the tokenizer's ``apply_chat_template`` (``add_generation_prompt``, …) and of
+                ``__call__``.
+
+        Returns:
+            The rendered text; with ``tokenize`` the ids, or with ``return_dict`` what ``__call__`` returns.
+        """
+        batched = isinstance(conversation[0], (list, tuple))
+        chats = list(conversation) if batched else [conversation]
+        options = {**(processor_kwargs or {}), **{k: kwargs.pop(k) for k in list(kwargs) if k in _CALL_OPTIONS}}
+        if not tokenize:  # text to look at: nothing to shield
+            texts = [self.render([chat_message(m) for m in chat], chat_template, **kwargs) for chat in chats]
+            return texts if batched else texts[0]
+        shielded = [self.shield(chat) for chat in chats]
+        texts = [self.render(messages, chat_template, **kwargs) for messages, _ in shielded]
+        images = [[item["image"] for m in chat for item in m["content"] if item["type"] == "image"] for chat, _ in shielded]
+        if any(image is None for sample in images for image in sample):
+            images = options.pop("images", None) or images
+        # A template that writes the start token itself must not get a second one.
+        options.setdefault("add_special_tokens", not self.starts_with_bos(texts[0]))
+        options.setdefault("return_tensors", return_tensors)
+        turns = [self.user_turns(chat) for chat in chats]
+        data = self._encode(texts, images, turns, typed=[typed for _, typed in shielded], options=options)
+        return data if return_dict else data["input_ids"]
+
+    def shield(self, chat: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], TypedSpecials]:
+        """Messages whose special tokens are replaced by numbered marks, and what the marks stand for.
+
+        What somebody typed must stay text even where it looks like a control token or an image placeholder.
+        """
+        messages = [chat_message(m) for m in chat]
+        typed = TypedSpecials(_unused_character(messages), [])
+        pattern = re.compile("|".join(map(re.escape, self._special_strings())))
+
+        def remember(match: re.Match[str]) -> str:
+            typed.strings.append(match.group())
+            return f"{typed.mark}{len(typed.strings) - 1}{typed.mark}"
+
+        for message in messages:
+            for item in message["content"]:
+                if item["type"] == "text":
+                    item["text"] = pattern.sub(remember, item["text"])
+        return messages, typed
+
+    def render(self, messages: list[dict[str, Any]], chat_template: str | None = None, **kwargs: Any) -> str:
+        """Messages with typed content items → the prompt, one ``image_token`` per picture.
+
+        Raises:
+            ValueError: there is no chat template.
+        """
+        template = chat_template or self.chat_template or self.tokenizer.chat_template
+        if template is None:
+            raise ValueError("the tokenizer has no chat template: pass chat_template=…")
+        if not _TYPED_CONTENT.search(template):  # it expects one string per message
+            messages = [
+                {
+                    **m,
+                    "content": "\n".join(self.image_token if i["type"] == "image" else i["text"] for i in m["content"]),
+                }
+                for m in messages
+            ]
+        rendered: str = self.tokenizer.apply_chat_template(
+            messages, chat_template=template, tokenize=False, **kwargs
+        )
+        return rendered
+
+    def tokenize(
+        self, text: str, typed: TypedSpecials | None = None, add_special_tokens: bool = False
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids of a rendered prompt, and each one's characters in it (start, end).
+
+        Typed special tokens become the plain characters they are; placeholders are not expanded yet.
+        """
+        pieces = re.split(f"{typed.mark}(\\d+){typed.mark}", text) if typed and typed.strings else [text]
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        start = 0
+        for i, piece in enumerate(pieces):
+            plain = i % 2 == 1
+            width = len(piece) + 2 if plain else len(piece)  # a mark's number stands between two mark characters
+            encoded = self.tokenizer(
+                typed.strings[int(piece)] if plain and typed else piece,
+                add_special_tokens=add_special_tokens and i == 0,
+                split_special_tokens=plain,
+                return_offsets_mapping=True,
+            )
+            ids += encoded["input_ids"]
+            offsets = encoded["offset_mapping"]
+            spans += [(start, start + width) if plain else (start + a, start + b) for a, b in offsets]
+            start += width
+        return ids, spans
+
+    def expand_placeholders(self, ids: list[int]) -> list[int]:
+        """Repeat each image placeholder ``num_image_tokens`` times."""
+        expanded: list[int] = []
+        for token in ids:
+            expanded += [token] * (self.num_image_tokens if token == self.image_token_id else 1)
+        return expanded
+
+    def starts_with_bos(self, text: str) -> bool:
+        """Whether a rendered prompt begins with the start token already."""
+        return bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
+
+    def user_turns(self, chat: Iterable[dict[str, Any]]) -> list[str]:
+        """The instruction of a chat: the bare question of every user turn that has one."""
+        turns = []
+        for message in map(chat_message, chat):
+            if message["role"] == "user":
+                text = " ".join(item["text"] for item in message["content"] if item["type"] == "text")
+                turns.append(instruction_text(text, self.image_token))
+        return [turn for turn in turns if turn]
+
+    def encode_instructions(
+        self, instructions: Sequence[Sequence[str]], shape: tuple[int, int] | None = None
+    ) -> dict[str, list[list[list[int]]]]:
+        """Token rows of the sentence encoder: one row of turns per entry, padded to ``(rows, T, S)``.
+
+        Raises:
+            ValueError: a fixed ``shape`` has too few turns.
+        """
+        rows = [
+            [self.instruction_tokenizer(turn, truncation=True)["input_ids"] for turn in turns] for turns in instructions
+        ]
+        most = max([1, *(len(turns) for turns in rows)])
+        longest = max([1, *(len(ids) for turns in rows for ids in turns)])
+        turns_wanted, length = shape or (most, longest)
+        if most > turns_wanted:
+            raise ValueError(f"a chat has {most} user turns, the fixed instruction shape {shape} has room for fewer")
+        pad = self.instruction_tokenizer.pad_token_id or 0
+        ids, mask = [], []
+        for turns in rows:
+            kept = [turn[:length] for turn in turns] + [[]] * (turns_wanted - len(turns))
+            ids.append([turn + [pad] * (length - len(turn)) for turn in kept])
+            mask.append([[1] * len(turn) + [0] * (length - len(turn)) for turn in kept])
+        return {"instruction_input_ids": ids, "instruction_attention_mask": mask}
+
+    def prepare_images(self, images: Sequence[Image.Image]) -> Any:
+        """PIL pictures → ``pixel_values (I, 3, height, width)``, padded to squares with the mean colour."""
+        mean = getattr(self.image_processor, "image_mean", None) or (0.5, 0.5, 0.5)
+        red, green, blue = (round(channel * 255) for channel in mean)
+        squares = [pad_to_square(image.convert("RGB"), (red, green, blue)) for image in images]
+        return self.image_processor(squares, return_tensors="pt")["pixel_values"]
+
+    # --- inside -----------------------------------------------------------------------------------------------
+
+    def _encode(
+        self,
+        texts: list[str],
+        images: Any,
+        instructions: Any,
+        typed: Sequence[TypedSpecials | None],
+        options: dict[str, Any],
+    ) -> BatchFeature:
+        options = {**options.pop("text_kwargs", {}), **options}
+        options.pop("images_kwargs", None)
+        if unknown := set(options) - _CALL_OPTIONS:
+            raise TypeError(f"IgvaProcessor takes no option {sorted(unknown)[0]!r}; it takes {sorted(_CALL_OPTIONS)}")
+        flat = _flatten(images)
+        if flat and not isinstance(flat[0], Image.Image):
+            flat = _flatten(self.image_processor.fetch_images(flat))
+        special = options.get("add_special_tokens", True)
+        rows = [self.tokenize(text, marks, special)[0] for text, marks in zip(texts, typed, strict=True)]
+        counts = [ids.count(self.image_token_id) for ids in rows]
+        if sum(counts) != len(flat):
+            raise ValueError(f"the text has {sum(counts)} {self.image_token} placeholders but {len(flat)} images came")
+        rows = [self.expand_placeholders(ids) for ids in rows]
+        if options.get("truncation") and options.get("max_length"):
+            rows = [self._truncate(ids, options["max_length"]) for ids in rows]
+        data: dict[str, Any] = {"input_ids": rows, "attention_mask": [[1] * len(ids) for ids in rows]}
+        if options.get("padding") or len(rows) == 1 or options.get("return_tensors"):
+            padding = options.get("padding") or (len(rows) > 1)
+            data = dict(
+                self.tokenizer.pad(
+                    data,
+                    padding=padding,
+                    max_length=options.get("max_length") if padding == "max_length" else None,
+                    padding_side=options.get("padding_side"),
+                )
+            )
+        if flat:
+            data["pixel_values"] = self.prepare_images(flat)
+            if self.use_instructions:
+                per_image = [
+                    [turns] if isinstance(turns, str) else list(turns)
+                    for turns, count in zip(instructions, counts, strict=True)
+                    for _ in range(count)
+                ]
+                data.update(self.encode_instructions(per_image, options.get("instruction_shape")))
+        return BatchFeature(data, tensor_type=options.get("return_tensors"))
+
+    def _truncate(self, ids: list[int], max_length: int) -> list[int]:
+        if len(ids) <= max_length:
+            return ids
+        lost = ids[max_length:].count(self.image_token_id)
+        if lost:
+            raise ValueError(
+                f"max_length {max_length} would cut {lost} of {ids.count(self.image_token_id)} image tokens "
+                f"from a sample of {len(ids)} tokens: raise it, or shorten the text before the image"
+            )
+        return ids[:max_length]
+
+    def _special_strings(self) -> list[str]:
+        added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
+        return sorted({*self.tokenizer.all_special_tokens, *added, self.image_token}, key=len, reverse=True)
+
+    def _without_special_tokens(self, text: str) -> str:
+        for token in self._special_strings():
+            text = text.replace(token, " ")
+        return instruction_text(text, self.image_token)
+
+
+_CALL_OPTIONS = frozenset(
+    {
+        "add_special_tokens",
+        "images",
+        "images_kwargs",
+        "instruction_shape",
+        "max_length",
+        "padding",
+        "padding_side",
+        "return_tensors",
+        "text_kwargs",
+        "truncation",
+    }
+)
+_TYPED_CONTENT = re.compile(r"""\[\s*['"]type['"]\s*\]|\.type\b""")  # a template that walks typed content items
+
+
+def chat_message(message: dict[str, Any]) -> dict[str, Any]:
+    """A chat message with its content as a list of text and image items."""
+    content = message.get("content") or []
+    if isinstance(content, str):
+        return {**message, "content": [{"type": "text", "text": content}]}
+    items = []
+    for item in content:
+        if item["type"] == "text":
+            items.append({"type": "text", "text": item["text"]})
+        elif item["type"] in ("image", "image_url"):
+            url = item.get("image_url")
+            source = url.get("url") if isinstance(url, dict) else url
+            for key in ("image", "path", "url", "base64"):
+                source = item.get(key) if source is None else source
+            items.append({"type": "image", "image": source})
+        else:
+            raise ValueError(f"a message holds an item of type {item['type']!r}; text and image are understood")
+    return {**message, "content": items}
+
+
+def _unused_character(messages: list[dict[str, Any]]) -> str:
+    """A private-use character that stands nowhere in this chat."""
+    texts = (item["text"] for m in messages for item in m["content"] if item["type"] == "text")
+    used = {character for text in texts for character in text}
+    return next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in used)
+
+
+def _flatten(images: Any) -> list[Any]:
+    if images is None:
+        return []
+    if not isinstance(images, (list, tuple)):
+        return [images]
+    return [image for entry in images for image in _flatten(entry)]

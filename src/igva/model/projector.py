@@ -1,0 +1,27 @@
+"""The two-layer projector from fused vision features to the language model's width."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+
+class Projector(nn.Module):
+    """``[LayerNorm →] Linear(D'→hidden) → GELU → Linear(hidden→H)``, LLaVA-1.5's ``mlp2x_gelu``.
+
+    The optional LayerNorm is for towers whose layers differ in scale by orders of magnitude (DINOv2: 40×).
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, act: str, bias: bool, norm: bool):
+        super().__init__()
+        self.norm = nn.LayerNorm(input_dim) if norm else None
+        self.linear_1 = nn.Linear(input_dim, hidden_dim, bias=bias)
+        self.act = ACT2FN[act]
+        self.linear_2 = nn.Linear(hidden_dim, output_dim, bias=bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(I, N', D')`` → ``(I, N', H)``."""
+        if self.norm is not None:
+            features = self.norm(features)
+        out: Tensor = self.linear_2(self.act(self.linear_1(features)))
+        return out
