@@ -17,6 +17,8 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
+from igva.checkpoints.parts import PARTS, fetch_parts
+from igva.data.templates import TEMPLATES
 from igva.errors import UserError
 from igva.model.configuration_igva import IgvaConfig
 from igva.model.modeling_igva import IgvaForConditionalGeneration
@@ -26,6 +28,7 @@ from igva.registration import register
 register()
 
 IMAGE_TOKEN = "<image>"
+EMBEDDED = "embedded:"
 
 
 def build(
@@ -42,10 +45,11 @@ def build(
     """A new model from pretrained parts; fusion and projector are freshly initialised.
 
     Args:
-        vision, text, instruction: folders or hub ids. A vision checkpoint may be a whole CLIP or SigLIP; its
-            vision half is taken. ``instruction`` may be left out for a fusion that needs none.
+        vision, text, instruction: folders, hub ids, or ``embedded:vision`` and so on, the small parts igva brings.
+            A vision checkpoint may be a whole CLIP or SigLIP; its vision half is taken. ``instruction`` may be
+            left out for a fusion that needs none.
         fusion: a name of the fusion table; ``fusion_kwargs`` are its own options.
-        chat_template: overrides the language model's.
+        chat_template: overrides the language model's: a name of ``data/templates.py``, or a template.
         config: further fields of ``IgvaConfig``.
 
     Returns:
@@ -54,12 +58,14 @@ def build(
     Raises:
         UserError: the parts do not fit together, in one line.
     """
+    vision, text = resolve_part(vision), resolve_part(text)
     tower = load_vision_tower(vision, dtype)
     language = AutoModelForCausalLM.from_pretrained(text, dtype=dtype)
     tokenizer = AutoTokenizer.from_pretrained(text)
     image_token_id = add_image_token(tokenizer, language)
     encoder = instruction_tokenizer = None
     if instruction is not None:
+        instruction = resolve_part(instruction)
         encoder = AutoModel.from_pretrained(instruction, dtype=dtype)
         instruction_tokenizer, settings = sentence_encoder_settings(instruction)
         config = {**settings, **config}
@@ -85,12 +91,26 @@ def build(
         AutoImageProcessor.from_pretrained(vision),
         tokenizer,
         instruction_tokenizer,
-        chat_template=chat_template or tokenizer.chat_template,
+        chat_template=TEMPLATES.get(chat_template or "", chat_template) or tokenizer.chat_template,
         image_token=IMAGE_TOKEN,
         num_image_tokens=model.model.fusion.num_tokens,
         use_instructions=model.model.fusion.needs_instruction,
     )
     return model.eval(), processor
+
+
+def resolve_part(source: str | Path) -> str:
+    """The folder or hub id of a part; ``embedded:NAME`` is fetched and converted when first asked for.
+
+    Raises:
+        UserError: there is no such embedded part.
+    """
+    name = str(source)
+    if not name.startswith(EMBEDDED):
+        return name
+    if name.removeprefix(EMBEDDED) not in PARTS:
+        raise UserError(f"there is no {name}: choose from {', '.join(EMBEDDED + part for part in PARTS)}")
+    return str(fetch_parts()[name.removeprefix(EMBEDDED)])
 
 
 def load_vision_tower(source: str | Path, dtype: torch.dtype = torch.float32) -> Any:

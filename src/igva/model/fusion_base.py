@@ -74,7 +74,8 @@ class Fusion(nn.Module):
     """A way to turn layer means into the features the projector reads.
 
     A subclass sets ``config_class`` and ``needs_instruction``, decides ``taps``, ``output_dim`` and
-    ``num_tokens`` in ``__init__`` from its config and ``dims`` alone, and writes ``forward``.
+    ``num_tokens`` in ``__init__`` from its config and ``dims`` alone, and writes ``forward``. A module of its own
+    that holds parameters has ``reset_parameters()``: transformers calls it for what a checkpoint lacks.
     """
 
     config_class: ClassVar[type[FusionConfig]] = FusionConfig
@@ -106,6 +107,3 @@ class Fusion(nn.Module):
             instruction: ``(I, E)``; a row of zeros means "no instruction". None unless ``needs_instruction``.
         """
         raise NotImplementedError
-
-    def reset_own_parameters(self) -> None:
-        """Initialise what PyTorch's defaults for Linear, LayerNorm and attention do not cover."""

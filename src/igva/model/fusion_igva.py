@@ -48,6 +48,31 @@ class AllocatorBlock(nn.Module):
         return self.norm_2(query + self.feed_forward(query))
 
 
+class LevelEmbeddings(nn.Module):
+    """A learnt vector per group, added to its key."""
+
+    def __init__(self, num_groups: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_groups, width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, keys: Tensor) -> Tensor:
+        """``(I, K, A)`` → ``(I, K, A)``."""
+        return keys + self.weight
+
+
+class ZeroLinear(nn.Linear):
+    """A linear layer that starts at zero: its softmax is uniform until training says otherwise."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
 class WeightAllocator(nn.Module):
     """From the instruction and the groups' descriptors, the weight of each group."""
 
@@ -56,16 +81,16 @@ class WeightAllocator(nn.Module):
         width = config.hidden_size
         self.query_proj = nn.Linear(instruction_dim, width)
         self.key_proj = nn.Linear(vision_dim, width)
-        self.level_embeddings = nn.Parameter(torch.zeros(num_groups, width)) if config.level_embeddings else None
+        self.level_embeddings = LevelEmbeddings(num_groups, width) if config.level_embeddings else None
         self.blocks = nn.ModuleList([AllocatorBlock(width, config.num_heads) for _ in range(config.num_blocks)])
-        self.to_logits = nn.Linear(width, num_groups)
+        self.to_logits = (ZeroLinear if config.uniform_start else nn.Linear)(width, num_groups)
 
     def forward(self, instruction: Tensor, descriptors: Tensor) -> Tensor:
         """``s (I, E)``, ``c (I, K, D)`` → ``w (I, K)``, rows sum to 1."""
         query = self.query_proj(instruction)[:, None]  # (I, 1, A)
         keys = self.key_proj(descriptors)  # (I, K, A)
         if self.level_embeddings is not None:
-            keys = keys + self.level_embeddings
+            keys = self.level_embeddings(keys)
         for block in self.blocks:
             query = block(query, keys)
         logits = self.to_logits(query[:, 0])
@@ -99,7 +124,6 @@ class IgvaFusion(GroupedFusion):
         assert dims.instruction_dim is not None  # checked by Fusion
         self.allocator = WeightAllocator(config, len(self.layer_groups), dims.vision_dim, dims.instruction_dim)
         self.balance_coef = config.balance_coef
-        self.uniform_start = config.uniform_start
 
     def forward(self, layers: VisionLayers, instruction: Tensor | None) -> FusionOutput:
         if instruction is None:
@@ -108,10 +132,3 @@ class IgvaFusion(GroupedFusion):
         asked = instruction.ne(0).any(dim=-1)
         aux_loss = self.balance_coef * balance_loss(weights, asked) if self.balance_coef else None
         return FusionOutput(features=self.mix(layers, weights), weights=weights, aux_loss=aux_loss)
-
-    def reset_own_parameters(self) -> None:
-        if self.allocator.level_embeddings is not None:
-            nn.init.normal_(self.allocator.level_embeddings, std=0.02)
-        if self.uniform_start:
-            nn.init.zeros_(self.allocator.to_logits.weight)
-            nn.init.zeros_(self.allocator.to_logits.bias)

@@ -17,7 +17,6 @@ from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 
 from .configuration_igva import IgvaConfig
-from .fusion_base import Fusion
 from .fusions import build_fusion
 from .instruction_encoder import encode_instructions
 from .projector import Projector
@@ -100,14 +99,13 @@ class IgvaPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # Fusion and projector start from PyTorch's defaults, as in the published code. transformers guards
-        # torch.nn.init while this runs, so that what was loaded from a file is left alone.
-        if isinstance(module, (nn.Linear, nn.LayerNorm, nn.Embedding)):
-            module.reset_parameters()
-        elif isinstance(module, nn.MultiheadAttention):
+        # Fusion and projector start from their modules' own defaults (PyTorch's, as in the published code).
+        # transformers guards torch.nn.init while this runs, so that what came from a file is left alone. It calls
+        # this only for modules that hold parameters themselves.
+        if isinstance(module, nn.MultiheadAttention):
             module._reset_parameters()
-        elif isinstance(module, Fusion):
-            module.reset_own_parameters()
+        elif hasattr(module, "reset_parameters"):
+            module.reset_parameters()
 
 
 class IgvaModel(IgvaPreTrainedModel):

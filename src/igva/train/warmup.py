@@ -1,0 +1,139 @@
+"""Dense warm-up: each visual token learns the word drawn in its cell, before the language model is touched.
+
+Whoever draws a picture knows what each cell of it shows. The projector is trained alone, on cached layer means, so
+that every projected token matches the language model's own input embedding of that word: cosine cross-entropy over
+all words, plus the squared distance to the embedding.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import get_cosine_schedule_with_warmup
+
+from igva.errors import UserError
+from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.model.processing_igva import IgvaProcessor
+from igva.train.arguments import Recipe
+from igva.train.feature_cache import LayerCache
+
+
+def read_cells(path: Path, image_root: Path, num_tokens: int) -> dict[Path, list[str]]:
+    """Picture → the word of each visual token's cell, row by row.
+
+    Raises:
+        UserError: the file is missing, or a picture has another number of cells than visual tokens.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: check data.cells")
+    cells = {image_root / name: words for name, words in json.loads(path.read_text()).items()}
+    for picture, words in cells.items():
+        if len(words) != num_tokens:
+            raise UserError(f"{path}: {picture.name} has {len(words)} cells, the model has {num_tokens} visual tokens")
+    return cells
+
+
+def word_embeddings(model: IgvaForConditionalGeneration, processor: IgvaProcessor, words: Sequence[str]) -> Tensor:
+    """The language model's own input embedding of each word (the mean over its tokens): ``(W, H)``."""
+    table = model.get_input_embeddings().weight.detach().float()
+    rows = []
+    for word in words:
+        ids = processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+        rows.append(table[ids].mean(dim=0))
+    return torch.stack(rows)
+
+
+class DenseLoss(nn.Module):
+    """Cosine cross-entropy over the words plus the squared distance to the word's embedding.
+
+    Rare words weigh more: most cells are background.
+    """
+
+    targets: Tensor
+    word_weights: Tensor
+
+    def __init__(self, targets: Tensor, counts: Tensor, temperature: float):
+        super().__init__()
+        self.register_buffer("targets", targets)  # (W, H)
+        weights = counts.clamp_min(1).float().rsqrt()
+        self.register_buffer("word_weights", weights / weights.mean())
+        self.temperature = temperature
+
+    def forward(self, tokens: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens ``(I, N', H)``, word numbers ``(I, N')`` → loss, and share of cells whose nearest word is right."""
+        flat, wanted = tokens.flatten(0, 1).float(), words.flatten()
+        logits = nn.functional.normalize(flat, dim=-1) @ nn.functional.normalize(self.targets, dim=-1).T
+        word_loss = nn.functional.cross_entropy(logits / self.temperature, wanted, weight=self.word_weights)
+        scale = self.targets.pow(2).mean()  # embeddings are small numbers: measure the distance in their own size
+        distance = (flat - self.targets[wanted]).pow(2).mean() / scale
+        return word_loss + distance, (logits.argmax(-1) == wanted).float().mean()
+
+
+def warm_up(
+    model: IgvaForConditionalGeneration, processor: IgvaProcessor, recipe: Recipe, layers: LayerCache
+) -> dict[str, float]:
+    """Train the projector on cell labels; returns the mean loss and accuracy of the last tenth of the steps.
+
+    Raises:
+        UserError: the fusion needs a question.
+    """
+    if model.model.fusion.needs_instruction:
+        raise UserError("the warm-up has no questions: use a fusion that needs none, such as mean")
+    settings = recipe.warm_up
+    path = Path(recipe.data.cells or "")
+    cells = read_cells(path, Path(recipe.data.image_root or path.parent), processor.num_image_tokens)
+    layers.fill(cells)
+    counts = Counter(word for words in cells.values() for word in words)
+    vocabulary = {word: number for number, word in enumerate(sorted(counts))}
+    loss_of = DenseLoss(
+        word_embeddings(model, processor, list(vocabulary)),
+        torch.tensor([counts[word] for word in vocabulary]),
+        settings.temperature,
+    ).to(model.device)
+    projector = model.model.projector
+    optimizer = torch.optim.AdamW(projector.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+    schedule = get_cosine_schedule_with_warmup(optimizer, max(1, settings.steps // 20), settings.steps)
+    generator = torch.Generator().manual_seed(recipe.optim.seed)
+    pictures = list(cells)
+    history: list[tuple[float, float]] = []
+    with tqdm(total=settings.steps, desc="warm-up", unit="step") as bar:
+        while len(history) < settings.steps:
+            order = torch.randperm(len(pictures), generator=generator).tolist()
+            for start in range(0, len(order), settings.batch_size):
+                batch = [pictures[i] for i in order[start : start + settings.batch_size]]
+                words = torch.tensor([[vocabulary[word] for word in cells[p]] for p in batch])
+                history.append(_step(model, layers, batch, words, loss_of, optimizer, recipe.optim.bf16))
+                schedule.step()
+                bar.update()
+                bar.set_postfix(loss=f"{history[-1][0]:.3f}", cells=f"{history[-1][1]:.1%}")
+                if len(history) == settings.steps:
+                    break
+    last = torch.tensor(history[-max(1, settings.steps // 10) :]).mean(dim=0)
+    return {"warm_up_loss": round(float(last[0]), 4), "warm_up_cells_right": round(float(last[1]), 4)}
+
+
+def _step(
+    model: IgvaForConditionalGeneration,
+    layers: LayerCache,
+    pictures: list[Path],
+    words: Tensor,
+    loss_of: DenseLoss,
+    optimizer: Any,
+    bf16: bool,
+) -> tuple[float, float]:
+    means = layers(pictures).to(device=model.device, dtype=torch.float32)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        features = model.model.fusion(means, None).features
+        tokens = model.model.projector(features)
+    loss, right = loss_of(tokens, words.to(model.device))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item(), right.item()
