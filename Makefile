@@ -1,0 +1,48 @@
+# make demo   answers a question about a photo           make test   runs the test suite
+# make lint   style and types                            make clean  removes the environments
+#
+# Each makes .venv where it is missing and installs igva with every extra that shares its versions.
+
+PYTHON ?= python3
+BIN := .venv/bin
+OLDEST := .venv-oldest/bin
+TORCH := $(shell grep '^torch==' constraints.txt)
+PIP_QUIET := -q --disable-pip-version-check
+
+.PHONY: demo test test-fast test-oldest lint clean
+
+demo: .venv/.ready
+	$(BIN)/igva ask examples/chelsea.png "What is in the picture?" --plot demo.png
+	@echo && echo "The same as a picture: demo.png"
+
+test: .venv/.ready
+	$(BIN)/igva models fetch tiny
+	$(BIN)/python -m pytest
+
+test-fast: .venv/.ready
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+# The oldest transformers that is supported: the behaviours that depend on it.
+test-oldest: .venv-oldest/.ready
+	$(OLDEST)/python -m pytest -m "not slow and not gpu" tests/contract tests/invariants tests/model tests/checkpoints
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .venv-oldest
+
+# torch first and by its exact version: without one installed, other packages would choose theirs.
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install $(PIP_QUIET) "$(TORCH)"
+	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[train,plot,dev]'
+	touch $@
+
+.venv-oldest/.ready: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	$(OLDEST)/python -m pip install $(PIP_QUIET) "$(TORCH)"
+	$(OLDEST)/python -m pip install $(PIP_QUIET) -c constraints-oldest.txt -e '.[train,plot]' pytest pytest-timeout
+	touch $@
