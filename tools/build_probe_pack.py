@@ -285,9 +285,7 @@ def copy_fonts(packages: Path, fonts: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(["dpkg", "-x", str(deb), folder], check=True)
             shutil.copyfile(Path(folder, inside), fonts / target)
-            shutil.copyfile(
-                Path(folder, "usr/share/doc", package, "copyright"), fonts / f"{package}.copyright.txt"
-            )
+            shutil.copyfile(Path(folder, "usr/share/doc", package, "copyright"), fonts / f"{package}.copyright.txt")
 
 
 def main(packages: Path, pack: Path) -> None:

@@ -45,6 +45,11 @@ class Answer:
     layer_weights: list[float] | list[list[float]] | None
     timings: dict[str, float]
 
+    def weight_rows(self) -> list[list[float]]:
+        """The weights as one row per picture, however many there are."""
+        rows: list[Any] = self.layer_weights or []
+        return rows if rows and isinstance(rows[0], list) else [rows]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, in the field order above."""
         return asdict(self)
@@ -136,12 +141,15 @@ def answer(
     if not question:
         raise UserError("the question is empty: say what you want to know about the picture")
     start = time.perf_counter()
-    images = list(image) if isinstance(image, (list, tuple)) else [image]
+    images = [image] if isinstance(image, (str, Path, Image.Image)) else list(image)
     pictures = [i if isinstance(i, Image.Image) else open_image(i) for i in images]
     chat = [
         {
             "role": "user",
-            "content": [*({"type": "image", "image": p} for p in pictures), {"type": "text", "text": question}],
+            "content": [
+                *({"type": "image", "image": p} for p in pictures),
+                {"type": "text", "text": question},
+            ],
         }
     ]
     inputs = processor.apply_chat_template(

@@ -10,11 +10,13 @@ import torch
 from transformers import (
     AddedToken,
     AutoConfig,
-    AutoImageProcessor,
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
 )
+
+# Not from the top level: what transformers 5.16 exports there wants torchvision, the class itself does not.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import cached_file
 
 from igva.checkpoints.parts import PARTS, fetch_parts
@@ -174,18 +176,25 @@ def sentence_encoder_settings(source: str | Path) -> tuple[Any, dict[str, Any]]:
     limit = (_read_json(source, "sentence_bert_config.json") or {}).get("max_seq_length")
     if limit:
         tokenizer.model_max_length = min(int(limit), tokenizer.model_max_length)
-    return tokenizer, {"instruction_pooling": pooling, "instruction_normalize": "Normalize" in kinds or not modules}
+    return tokenizer, {
+        "instruction_pooling": pooling,
+        "instruction_normalize": "Normalize" in kinds or not modules,
+    }
 
 
 def _pooling_name(config: dict[str, Any], source: str | Path) -> str:
     if config.get("pooling_mode") in ("mean", "cls"):  # sentence-transformers 5 and later
         return str(config["pooling_mode"])
-    on = [key.removeprefix("pooling_mode_") for key, value in config.items() if key.startswith("pooling_mode_") and value]
+    on = [
+        key.removeprefix("pooling_mode_") for key, value in config.items() if key.startswith("pooling_mode_") and value
+    ]
     names = {"mean_tokens": "mean", "cls_token": "cls"}
     if not on:
         return "mean"
     if len(on) > 1 or on[0] not in names:
-        raise UserError(f"{source}: sentence encoders that pool by {' + '.join(on)} are not supported (mean and cls are)")
+        raise UserError(
+            f"{source}: sentence encoders that pool by {' + '.join(on)} are not supported (mean and cls are)"
+        )
     return names[on[0]]
 
 

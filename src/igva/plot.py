@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -51,13 +51,12 @@ def plot_answer(pictures: Sequence[Image.Image], question: str, result: Answer, 
         raise UserError(f"{path} cannot be written: {error}") from error
 
 
-def _draw_weights(axis, result: Answer) -> None:  # type: ignore[no-untyped-def]
-    weights = result.layer_weights
-    if weights is None:
+def _draw_weights(axis: Any, result: Answer) -> None:
+    if result.layer_weights is None:
         axis.axis("off")
         axis.text(0.5, 0.5, "this fusion has\nno layer weights", ha="center", va="center")
         return
-    rows = weights if isinstance(weights[0], list) else [weights]
+    rows = result.weight_rows()
     labels = [group_label(group) for group in result.layer_groups]
     height = 0.8 / len(rows)
     for number, row in enumerate(rows):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
     BertConfig,
     CLIPImageProcessor,
     MPNetConfig,
@@ -40,7 +43,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", eos_token="<|im_end|>", padding_side="left", model_max_length=4096
+        tokenizer_object=core,
+        pad_token="<pad>",
+        eos_token="<|im_end|>",
+        padding_side="left",
+        model_max_length=4096,
     )
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<image>"]})
     tokenizer.chat_template = CHATML
@@ -129,11 +136,30 @@ def tiny_model(
     return model.eval()
 
 
+def save_tiny_parts(folder: Path, tower: str = "clip", language: str = "llama", encoder: str = "bert") -> dict[str, str]:
+    """Random parts as three Hugging Face folders, for ``igva.build`` and recipes: part → folder."""
+    torch.manual_seed(0)
+    models = {
+        "vision": AutoModel.from_config(vision_config(tower)),
+        "text": AutoModelForCausalLM.from_config(text_config(language)),
+        "instruction": AutoModel.from_config(instruction_config(encoder)),
+    }
+    for name, model in models.items():
+        model.save_pretrained(folder / name)
+    _image_processor(vision_config(tower).image_size).save_pretrained(folder / "vision")
+    for name in ("text", "instruction"):
+        tiny_tokenizer().save_pretrained(folder / name)
+    return {name: str(folder / name) for name in models}
+
+
+def _image_processor(side: int) -> Any:
+    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+
+
 def tiny_processor(model: IgvaForConditionalGeneration) -> IgvaProcessor:
     """The processor that fits a ``tiny_model``."""
-    side = model.config.input_size
     return IgvaProcessor(
-        CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}),
+        _image_processor(model.config.input_size),
         tiny_tokenizer(),
         tiny_tokenizer() if model.config.instruction_config is not None else None,
         num_image_tokens=model.model.fusion.num_tokens,

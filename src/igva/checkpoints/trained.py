@@ -49,7 +49,7 @@ def save_trained(model: nn.Module, path: Path, lora_scale: float, dtype: torch.d
     save_file(tensors, part, metadata={"format": "pt", "lora_scale": repr(lora_scale)})
     with part.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(part, path)
+    part.replace(path)
 
 
 def read_trained(path: Path) -> tuple[dict[str, Tensor], float]:

@@ -1,13 +1,21 @@
 """``igva ask IMAGE QUESTION``: the answer, and how the layers were mixed for it."""
 
 import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from igva.answer import Answer
 
 HELP = "answer a question about a picture"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("words", nargs="+", metavar="IMAGE QUESTION", help="picture and question; the question alone "
-                        "where --image names the pictures")
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="IMAGE QUESTION",
+        help="picture and question; the question alone where --image names the pictures",
+    )
     parser.add_argument("--image", action="append", default=[], metavar="IMAGE", help="a picture; may be repeated")
     parser.add_argument("--model", default="tiny", metavar="NAME_OR_PATH", help="a name of `igva models`, or a folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -45,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
     print(json.dumps(result.to_json()) if args.json else render(result))
 
 
-def ask(args: argparse.Namespace, pictures, question: str):  # type: ignore[no-untyped-def]
+def ask(args: argparse.Namespace, pictures: list[Any], question: str) -> "Answer":
     """Load the model and answer, quietly."""
     import time
 
@@ -59,25 +67,27 @@ def ask(args: argparse.Namespace, pictures, question: str):  # type: ignore[no-u
     model, processor = load(args.model, args.device, args.dtype)
     loaded = time.perf_counter() - start
     return answer(
-        model, processor, pictures, question, max_new_tokens=args.max_new_tokens, name=args.model, load_s=loaded
+        model,
+        processor,
+        pictures,
+        question,
+        max_new_tokens=args.max_new_tokens,
+        name=args.model,
+        load_s=loaded,
     )
 
 
-def render(result) -> str:  # type: ignore[no-untyped-def]
+def render(result: "Answer") -> str:
     """The answer, then a bar for each layer group (one block per picture)."""
-    lines = [result.answer]
-    weights = result.layer_weights
-    if weights is not None:
-        rows = [weights] if not isinstance(weights[0], list) else weights
-        for number, row in enumerate(rows, start=1):
-            lines.append("" if len(rows) == 1 else f"\npicture {number}")
-            for group, weight in zip(result.layer_groups, row, strict=True):
-                lines.append(f"{group_name(group):>12}  {weight:5.1%}  {'█' * round(weight * 40)}")
-    return "\n".join(lines)
-
-
-def group_name(group: list[int]) -> str:
-    """``[1, 2, 3]`` → ``layers 1-3``."""
     from igva.plot import group_label
 
-    return group_label(group)
+    lines = [result.answer]
+    if result.layer_weights is not None:
+        labels = [group_label(group) for group in result.layer_groups]
+        width = max(map(len, labels))
+        rows = result.weight_rows()
+        for number, row in enumerate(rows, start=1):
+            lines.append("" if len(rows) == 1 else f"\npicture {number}")
+            for label, weight in zip(labels, row, strict=True):
+                lines.append(f"{label:>{width}}  {weight:5.1%}  {'█' * round(weight * 40)}")
+    return "\n".join(lines)

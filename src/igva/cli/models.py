@@ -44,4 +44,3 @@ def main(args: argparse.Namespace) -> None:
         logging.disable_progress_bar()
         entry.verify()
         print(entry.folder())
-

@@ -46,7 +46,9 @@ def open_image(source: str | Path | IO[bytes], name: str | None = None) -> Image
             raise UserError(f"{name} is empty: {width} × {height} pixels")
         return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
-        raise UserError(f"{name} has too many pixels: at most {MAX_PIXELS // 1_000_000} million are accepted") from error
+        raise UserError(
+            f"{name} has too many pixels: at most {MAX_PIXELS // 1_000_000} million are accepted"
+        ) from error
     except UnidentifiedImageError as error:
         raise UserError(f"{name} is not an image igva reads: use {', '.join(FORMATS)}") from error
     except PermissionError as error:
@@ -56,7 +58,12 @@ def open_image(source: str | Path | IO[bytes], name: str | None = None) -> Image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "I;16", "I;16B", "I;16L"):  # 16-bit grey: Pillow's own conversion would clip to white
+    if image.mode in (
+        "I",
+        "I;16",
+        "I;16B",
+        "I;16L",
+    ):  # 16-bit grey: Pillow's own conversion would clip to white
         image = image.convert("I").point(lambda value: value / 256).convert("L")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")

@@ -58,18 +58,20 @@ def _read_entries(path: Path) -> list[dict[str, Any]]:
     text = path.read_text(encoding="utf-8")
     try:
         if path.suffix == ".jsonl":
-            entries, number = [], 0
-            for number, line in enumerate(text.splitlines(), start=1):  # noqa: B007 (named in the message)
-                if line.strip():
-                    entries.append(json.loads(line))
-            return entries
+            return [_read_line(line, number, path) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         entries = json.loads(text)
     except json.JSONDecodeError as error:
-        line = number if path.suffix == ".jsonl" else error.lineno
-        raise UserError(f"{path}, line {line}: not valid JSON ({error.msg})") from error
+        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
     if not isinstance(entries, list):
         raise UserError(f"{path}: a list of samples is expected, not a {type(entries).__name__}")
     return entries
+
+
+def _read_line(line: str, number: int, path: Path) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
 
 
 def _record(entry: Any, number: int, path: Path, root: Path) -> Record:

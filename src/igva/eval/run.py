@@ -59,7 +59,9 @@ def read_questions(path: Path) -> list[Question]:
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: an entry lacks {error}; id, image, question, answer, choices, task are needed") from error
+        raise UserError(
+            f"{path}: an entry lacks {error}; id, image, question, answer, choices, task are needed"
+        ) from error
 
 
 def normalise(text: str) -> str:
@@ -98,9 +100,7 @@ def evaluate(
     with file.open("a") as sink, tqdm(total=len(questions), initial=len(done), desc="questions") as bar:
         for start in range(0, len(todo), batch_size):
             batch = todo[start : start + batch_size]
-            for question, text in zip(
-                batch, _ask(model, processor, batch, max_new_tokens, zero_images), strict=True
-            ):
+            for question, text in zip(batch, _ask(model, processor, batch, max_new_tokens, zero_images), strict=True):
                 done[question.id] = text
                 sink.write(json.dumps({"id": question.id, "task": question.task, "prediction": text}) + "\n")
             sink.flush()
@@ -135,7 +135,10 @@ def _ask(
         [
             {
                 "role": "user",
-                "content": [{"type": "image", "image": open_image(q.image)}, {"type": "text", "text": q.question}],
+                "content": [
+                    {"type": "image", "image": open_image(q.image)},
+                    {"type": "text", "text": q.question},
+                ],
             }
         ]
         for q in batch

@@ -245,9 +245,7 @@ def _read(rng: random.Random, split: Split, dealer: _Dealer) -> Drawn:
 
 
 def _chart(rng: random.Random, split: Split, dealer: _Dealer) -> Drawn:
-    color, which = dealer.deal(
-        "chart", tuple((color, which) for color in COLORS for which in ("tallest", "shortest"))
-    )
+    color, which = dealer.deal("chart", tuple((color, which) for color in COLORS for which in ("tallest", "shortest")))
     scene = scenes.new_scene(rng, split, rng.choice([other for other in COLORS if other != color]))
     count = rng.randint(3, 4)
     while True:  # neighbours in rank differ by one at least, the answers by two from the next

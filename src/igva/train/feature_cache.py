@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,10 +98,10 @@ class LayerCache:
         }
         part = self.folder / f"{name}.safetensors.part"
         save_file(tensors, part)
-        os.replace(part, self.folder / f"{name}.safetensors")
+        part.replace(self.folder / f"{name}.safetensors")
         index = self.folder / f"{name}.json.part"
         index.write_text(json.dumps(keys))
-        os.replace(index, self.folder / f"{name}.json")
+        index.replace(self.folder / f"{name}.json")
         self._place.update({key: (f"{name}.safetensors", row) for row, key in enumerate(keys)})
 
     def _key(self, path: Path) -> str:

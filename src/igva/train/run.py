@@ -172,5 +172,9 @@ def _decided(recipe: Recipe, model: Any, records: list[Record], figures: dict[st
             "peft": peft.__version__,
             "python": platform.python_version(),
         },
-        "hardware": {"device": str(model.device), "threads": torch.get_num_threads(), "machine": platform.machine()},
+        "hardware": {
+            "device": str(model.device),
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+        },
     }

@@ -18,20 +18,21 @@ def set_trainable(model: Any, recipe: Recipe) -> None:
     language model (through LoRA where its rank is set). Towers and the sentence encoder stay frozen."""
     model.requires_grad_(False)
     inner = model.model
-    inner.projector.requires_grad_(True)
+    if recipe.stage == "instruct" and recipe.lora.rank:
+        add_lora(model, recipe.lora)  # first: PEFT freezes everything but its own factors
+    elif recipe.stage == "instruct":
+        inner.language_model.requires_grad_(True)
+        model.lm_head.requires_grad_(True)
     if recipe.stage == "instruct":
         inner.fusion.requires_grad_(True)
-        if recipe.lora.rank:
-            add_lora(model, recipe.lora)
-        else:
-            inner.language_model.requires_grad_(True)
-            model.lm_head.requires_grad_(True)
+    inner.projector.requires_grad_(True)
 
 
 def add_lora(model: nn.Module, lora: LoraArguments) -> None:
     """Put adapters into the language model, in place."""
     inject_adapter_in_model(
-        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS), model
+        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=LORA_TARGETS),
+        model,
     )
 
 
@@ -49,7 +50,11 @@ def parameter_groups(model: nn.Module, optim: OptimArguments) -> list[dict[str, 
             part = name.removeprefix("module.").removeprefix("model.").split(".")[0]
             groups[part if part in groups else "text"].append(parameter)
     return [
-        {"params": parameters, "lr": rates[name] if rates[name] is not None else optim.learning_rate, "name": name}
+        {
+            "params": parameters,
+            "lr": rates[name] if rates[name] is not None else optim.learning_rate,
+            "name": name,
+        }
         for name, parameters in groups.items()
         if parameters
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import Trainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from igva.checkpoints.trained import TRAINED_FILE, restore_trained, save_trained
 from igva.errors import UserError
@@ -32,12 +33,20 @@ class IgvaTrainer(Trainer):
         self._weights: dict[str, _Mean] = defaultdict(_Mean)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        if self.optimizer is None:
+        if getattr(self, "optimizer", None) is None:
             optim = self.recipe.optim
-            self.optimizer = torch.optim.AdamW(
+            self.optimizer: Any = torch.optim.AdamW(
                 parameter_groups(self.model, optim), lr=optim.learning_rate, weight_decay=optim.weight_decay
             )
         return self.optimizer
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        """Batches of like length: little padding, and text-only samples among themselves."""
+        return LengthGroupedSampler(
+            self.args.train_batch_size * self.args.gradient_accumulation_steps,
+            lengths=self.train_dataset.lengths(),  # type: ignore[union-attr, unused-ignore]
+            generator=torch.Generator().manual_seed(self.args.data_seed or self.args.seed),
+        )
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

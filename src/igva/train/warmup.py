@@ -42,7 +42,7 @@ def read_cells(path: Path, image_root: Path, num_tokens: int) -> dict[Path, list
 
 def word_embeddings(model: IgvaForConditionalGeneration, processor: IgvaProcessor, words: Sequence[str]) -> Tensor:
     """The language model's own input embedding of each word (the mean over its tokens): ``(W, H)``."""
-    table = model.get_input_embeddings().weight.detach().float()
+    table = model.get_parameter("model.language_model.embed_tokens.weight").detach().float()
     rows = []
     for word in words:
         ids = processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]

@@ -1,0 +1,68 @@
+"""What every test gets: no network, no progress bars, a fixed seed, one thread, and small random pictures."""
+
+from __future__ import annotations
+
+import os
+
+# Before transformers and huggingface_hub are imported: they read these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import ipaddress
+import random
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Tiny models: a second thread only waits, and where the cores are busy it makes every kernel wait for it.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection to anywhere but this machine is an error, not a slow test."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(str(address[0])):
+            raise RuntimeError(f"a test tried to reach {address[0]}: tests run offline")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name: it would have to be looked up first
+        return False
+
+
+@pytest.fixture
+def picture() -> Callable[..., Image.Image]:
+    """``picture(seed, width, height)`` → random RGB; the same for the same arguments."""
+
+    def draw(seed: int = 0, width: int = 40, height: int = 40) -> Image.Image:
+        values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return Image.fromarray(values, "RGB")
+
+    return draw

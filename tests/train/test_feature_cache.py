@@ -1,0 +1,95 @@
+"""Layer means are computed once, keyed by picture, tower and taps, and survive a kill between shards."""
+
+import pickle
+
+import pytest
+import torch
+
+from igva.testing import tiny_model, tiny_processor
+from igva.train import feature_cache
+from igva.train.feature_cache import InstructionCache, LayerCache, tower_key
+
+
+@pytest.fixture
+def pair():
+    model = tiny_model()
+    return model, tiny_processor(model)
+
+
+@pytest.fixture
+def pictures(tmp_path, picture):
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for i, path in enumerate(paths):
+        picture(i).save(path)
+    return paths
+
+
+def forbid_tower(model):
+    model.model.vision_tower.forward = None
+
+
+def test_equal_to_the_tower_and_never_run_again(pair, pictures, tmp_path, monkeypatch):
+    model, processor = pair
+    monkeypatch.setattr(feature_cache, "SHARD", 2)
+    LayerCache(model, processor, tmp_path / "cache").fill(pictures)
+    forbid_tower(model)
+    cache = LayerCache(model, processor, tmp_path / "cache")
+    cache.fill(pictures)
+    fresh = tiny_model()
+    from PIL import Image
+
+    for path in pictures:
+        expected = fresh.model.encode_image_layers(processor.prepare_images([Image.open(path)]))
+        found = cache([path])
+        torch.testing.assert_close(found.patches.float(), expected.patches, atol=2e-2, rtol=2e-2)
+        torch.testing.assert_close(found.descriptors.float(), expected.descriptors, atol=2e-2, rtol=2e-2)
+
+
+def test_same_content_is_computed_once(pair, pictures, tmp_path):
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(pictures[0].read_bytes())
+    model, processor = pair
+    cache = LayerCache(model, processor, tmp_path / "cache")
+    cache.fill([pictures[0]])
+    forbid_tower(model)
+    cache.fill([copy])
+    assert torch.equal(cache([copy]).patches, cache([pictures[0]]).patches)
+
+
+def test_a_shard_without_its_index_does_not_count(pair, pictures, tmp_path):
+    model, processor = pair
+    LayerCache(model, processor, tmp_path / "cache").fill(pictures)
+    (index,) = (tmp_path / "cache").rglob("*.json")
+    index.unlink()
+    cache = LayerCache(model, processor, tmp_path / "cache")
+    cache.fill(pictures)
+    assert cache(pictures).patches.shape[0] == 5
+
+
+def test_key_depends_on_tower_taps_and_pooling(pair):
+    model, processor = pair
+    keys = {tower_key(model, processor)}
+    keys.add(tower_key(tiny_model(seed=1), processor))
+    keys.add(tower_key(tiny_model(fusion_kwargs={"num_groups": 4, "hidden_size": 16, "num_heads": 2}), processor))
+    keys.add(tower_key(tiny_model(vision_pool=2), processor))
+    assert len(keys) == 4
+    assert tower_key(tiny_model("mean"), processor) == tower_key(model, processor)  # the same taps
+
+
+def test_workers_get_a_copy_that_only_reads(pair, pictures, tmp_path):
+    model, processor = pair
+    cache = LayerCache(model, processor, tmp_path / "cache")
+    cache.fill(pictures)
+    copy = pickle.loads(pickle.dumps(cache))
+    assert copy.model is None
+    assert torch.equal(copy(pictures).patches, cache(pictures).patches)
+
+
+def test_instruction_vectors_are_the_models_own(pair):
+    model, processor = pair
+    cache = InstructionCache(model, processor)
+    cache.fill(["What?", "Where is it?", "What?"])
+    tokens = processor.encode_instructions([["What?", "Where is it?"]])
+    expected = model.model.encode_instruction(*(torch.tensor(value) for value in tokens.values()))[0]
+    torch.testing.assert_close(cache(["What?", "Where is it?"]), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(cache([]), torch.zeros(24))
