@@ -42,7 +42,8 @@ def plot_answer(pictures: Sequence[Image.Image], question: str, result: Answer, 
         axis.imshow(picture)
         axis.axis("off")
     _draw_weights(axes[-1], result)
-    words = textwrap.shorten(result.answer, 240, placeholder=" …") or "(no words)"
+    printable = "".join(c if c.isprintable() else " " for c in result.answer)  # fonts have no control characters
+    words = textwrap.shorten(printable, 240, placeholder=" …") or "(no words)"
     lines = [*textwrap.wrap(f"Q: {question}", 42 * columns), *textwrap.wrap(f"A: {words}", 42 * columns)]
     figure.suptitle("\n".join(lines), ha="left", x=0.02, fontsize=12)
     try:

@@ -10,6 +10,36 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from igva.errors import UserError
+
+
+def check_free(target: Path) -> None:
+    """Raise ``UserError`` unless ``target`` can become a new folder: it does not exist, or is empty."""
+    if target.exists() and not (target.is_dir() and next(target.iterdir(), None) is None):
+        raise UserError(f"{target} exists already: name a new or empty folder")
+
+
+@contextmanager
+def result_folder(target: Path) -> Iterator[Path]:
+    """``new_folder`` for a place that a user named: what is there is never replaced.
+
+    Raises:
+        UserError: ``target`` is not free, before or after the work, or cannot be written.
+    """
+
+    def is_good(folder: Path) -> bool:
+        check_free(folder)  # it may have been filled meanwhile
+        return False
+
+    check_free(target)
+    try:
+        with new_folder(target, is_good) as folder:
+            yield folder
+    except (OSError, SafetensorError) as error:  # the latter is what a full disk looks like to safetensors
+        raise UserError(f"{target} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
 
 @contextmanager
 def new_folder(target: Path, is_good: Callable[[Path], bool]) -> Iterator[Path]:

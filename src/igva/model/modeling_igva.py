@@ -104,8 +104,8 @@ class IgvaPreTrainedModel(PreTrainedModel):
         # this only for modules that hold parameters themselves.
         if isinstance(module, nn.MultiheadAttention):
             module._reset_parameters()
-        elif hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        elif callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
 
 
 class IgvaModel(IgvaPreTrainedModel):
@@ -131,10 +131,18 @@ class IgvaModel(IgvaPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.language_model.get_input_embeddings()  # type: ignore[no-any-return]
+        return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_input_embeddings(value)
+
+    def train(self, mode: bool = True) -> IgvaModel:
+        """As ``nn.Module.train``, but frozen encoders keep their dropout off: BERT's would blur the question."""
+        super().train(mode)
+        for encoder in (self.vision_tower, self.instruction_encoder):
+            if encoder is not None and not any(parameter.requires_grad for parameter in encoder.parameters()):
+                encoder.eval()
+        return self
 
     def encode_image_layers(self, pixel_values: Tensor) -> VisionLayers:
         """Run the vision tower: ``(I, 3, height, width)`` → the layer means the fusion asks for.
@@ -329,7 +337,7 @@ class IgvaForConditionalGeneration(IgvaPreTrainedModel, GenerationMixin):
 
     @property
     def language_model(self) -> nn.Module:
-        return self.model.language_model  # type: ignore[no-any-return]
+        return self.model.language_model
 
     def get_input_embeddings(self) -> nn.Module:
         return self.model.get_input_embeddings()
@@ -434,7 +442,7 @@ class IgvaForConditionalGeneration(IgvaPreTrainedModel, GenerationMixin):
         has_images = any(image_inputs.get(name) is not None for name in ("pixel_values", "layer_patches"))
         if has_images and kwargs.get("mm_encoder_outputs") is None:
             kwargs["mm_encoder_outputs"] = {"image": self.get_image_features(**image_inputs)}
-        return super().generate(*args, **kwargs)  # type: ignore[misc]
+        return super().generate(*args, **kwargs)
 
     def prepare_inputs_for_generation(
         self,
@@ -476,7 +484,10 @@ class IgvaForConditionalGeneration(IgvaPreTrainedModel, GenerationMixin):
                 )
             }
         input_ids, model_kwargs = super()._expand_inputs_for_generation(
-            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
+            expand_size=expand_size,
+            is_encoder_decoder=is_encoder_decoder,
+            input_ids=input_ids,
+            **model_kwargs,
         )
         if encoded:
             model_kwargs["mm_encoder_outputs"] = encoded

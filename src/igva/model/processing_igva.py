@@ -152,13 +152,18 @@ class IgvaProcessor(ProcessorMixin):
         """
         batched = isinstance(conversation[0], (list, tuple))
         chats = list(conversation) if batched else [conversation]
-        options = {**(processor_kwargs or {}), **{k: kwargs.pop(k) for k in list(kwargs) if k in _CALL_OPTIONS}}
+        options = {
+            **(processor_kwargs or {}),
+            **{k: kwargs.pop(k) for k in list(kwargs) if k in _CALL_OPTIONS},
+        }
         if not tokenize:  # text to look at: nothing to shield
             texts = [self.render([chat_message(m) for m in chat], chat_template, **kwargs) for chat in chats]
             return texts if batched else texts[0]
         shielded = [self.shield(chat) for chat in chats]
         texts = [self.render(messages, chat_template, **kwargs) for messages, _ in shielded]
-        images = [[item["image"] for m in chat for item in m["content"] if item["type"] == "image"] for chat, _ in shielded]
+        images = [
+            [item["image"] for m in chat for item in m["content"] if item["type"] == "image"] for chat, _ in shielded
+        ]
         if any(image is None for sample in images for image in sample):
             images = options.pop("images", None) or images
         # A template that writes the start token itself must not get a second one.
@@ -204,9 +209,7 @@ class IgvaProcessor(ProcessorMixin):
                 }
                 for m in messages
             ]
-        rendered: str = self.tokenizer.apply_chat_template(
-            messages, chat_template=template, tokenize=False, **kwargs
-        )
+        rendered: str = self.tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, **kwargs)
         return rendered
 
     def tokenize(

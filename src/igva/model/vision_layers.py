@@ -122,7 +122,10 @@ class _Accumulator:
         means = []
         for tap, total in zip(self.taps, self.sums, strict=True):
             if total is None:
-                raise RuntimeError(f"the vision tower never produced the layers {list(tap)}")
+                raise RuntimeError(
+                    f"the vision tower never produced the layers {list(tap)} (a tower compiled by itself skips the "
+                    "hooks that read them: compile the whole model instead)"
+                )
             means.append(total / len(tap) if len(tap) > 1 else total)
         return means
 

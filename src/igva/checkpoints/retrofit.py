@@ -1,0 +1,228 @@
+"""A LLaVA model of transformers → an IGVA model that answers exactly as it did, and can be trained from there.
+
+IGVA's projector reads ``[base, fused]``. The base half gets LLaVA's own weights, the fused half zeros: whatever the
+new allocator says, nothing of it arrives until training moves the zeros.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
+from transformers.utils import cached_file
+
+from igva.answer import check_model_folder
+from igva.checkpoints.official import (
+    LOAD_ERRORS,
+    Conversion,
+    SentenceEncoder,
+    first_line,
+    load_sentence_encoder,
+    some_names,
+)
+from igva.errors import UserError
+from igva.model.configuration_igva import IgvaConfig
+from igva.model.fusions import build_fusion
+from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.model.processing_igva import IgvaProcessor
+
+# Tower → tokens before the patches. Towers of variable resolution have no fixed number of visual tokens.
+PREFIX_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
+DEFAULT_INSTRUCTION_DIM = 768  # all-mpnet-base-v2, the paper's sentence encoder
+
+
+def retrofit_llava(
+    source: str,
+    instruction_encoder: str | None = None,
+    *,
+    instruction_dim: int | None = None,
+    num_groups: int = 4,
+    **fusion_options: Any,
+) -> Conversion:
+    """Make an IGVA model of a LLaVA one; its outputs are the same until it is trained.
+
+    Args:
+        source: folder or hub id of any ``LlavaForConditionalGeneration``, whatever its language model.
+        instruction_encoder: folder or hub id of the sentence encoder. Without it the model takes
+            ``instruction_embeds``.
+        instruction_dim: their width in that case; default 768.
+        num_groups: ``K``, into how many groups the vision tower's layers are split.
+        fusion_options: further options of the fusion ``igva``; the defaults are the paper's.
+
+    Raises:
+        UserError: not a LLaVA, or one whose features IGVA cannot reproduce.
+    """
+    config = _llava_config(source)
+    _refuse_unsupported(source, config, num_groups)
+    llava = _load_llava(source, config)
+    encoder = load_sentence_encoder(instruction_encoder, llava.dtype) if instruction_encoder else None
+    options = {"num_groups": num_groups, "base_layer": config.vision_feature_layer, **fusion_options}
+    try:
+        igva_config = _config(config, encoder, _instruction_width(encoder, instruction_dim), options)
+        tensors = _tensors(llava, igva_config)
+    except ValueError as error:
+        raise UserError(f"{source}: {first_line(error)}") from error
+    if encoder is not None:
+        tensors |= {f"model.instruction_encoder.{name}": value for name, value in encoder.model.state_dict().items()}
+    # Tensors are taken over without a copy.
+    model = IgvaForConditionalGeneration.from_pretrained(
+        None, config=igva_config, state_dict=tensors, dtype=llava.dtype
+    )
+    model.generation_config = _generation_config(llava, igva_config.image_token_id)
+    notes: list[str] = []
+    processor = _processor(source, model, encoder, notes)
+    return Conversion(model.eval(), processor, "the allocator and the projector (igva train)", notes)
+
+
+def _llava_config(source: str) -> LlavaConfig:
+    if Path(source).exists():
+        check_model_folder(Path(source))
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source} cannot be loaded: {first_line(error)}") from error
+    if not isinstance(config, LlavaConfig):
+        raise UserError(
+            f"{source} is a {config.model_type}, not a llava: convert a LlavaForConditionalGeneration checkpoint "
+            "(checkpoints of the published IGVA code: `igva convert official`)"
+        )
+    return config
+
+
+def _refuse_unsupported(source: str, config: Any, num_groups: int) -> None:
+    """Raise ``UserError`` where the model would not answer as its source does."""
+    tower, layer = config.vision_config.model_type, config.vision_feature_layer
+    strategy = config.vision_feature_select_strategy
+    if tower not in PREFIX_TOKENS:
+        raise UserError(
+            f"{source}: the vision tower {tower} is not supported: convert a LLaVA with {' or '.join(PREFIX_TOKENS)}"
+        )
+    if not isinstance(layer, int):
+        raise UserError(
+            f"{source}: vision_feature_layer {list(layer)} joins several layers: convert a LLaVA that reads one layer"
+        )
+    if strategy == "full" and PREFIX_TOKENS[tower]:
+        raise UserError(
+            f"{source}: vision_feature_select_strategy 'full' keeps the CLS token of {tower} as a visual token: "
+            "convert a LLaVA with 'default'"
+        )
+    if strategy == "default" and not PREFIX_TOKENS[tower]:
+        raise UserError(
+            f"{source}: vision_feature_select_strategy 'default' drops a patch, for {tower} has no CLS token: "
+            "convert a LLaVA with 'full'"
+        )
+    layers = config.vision_config.num_hidden_layers
+    if not 1 <= num_groups <= layers:
+        raise UserError(
+            f"{source}: {layers} vision layers cannot be split into {num_groups} groups: "
+            f"choose --num-groups from 1 to {layers}"
+        )
+    if getattr(config, "quantization_config", None) is not None:
+        raise UserError(f"{source} is quantized: convert the checkpoint it was made from")
+
+
+def _load_llava(source: str, config: LlavaConfig) -> Any:
+    try:
+        llava, report = LlavaForConditionalGeneration.from_pretrained(
+            source, config=config, dtype="auto", use_safetensors=True, output_loading_info=True
+        )
+    except LOAD_ERRORS as error:
+        raise UserError(f"{source} cannot be loaded: {first_line(error)}") from error
+    for kind, what in (("missing_keys", "lacks the weights"), ("unexpected_keys", "holds weights without a place:")):
+        if report[kind]:
+            raise UserError(f"{source} {what} {some_names(report[kind])}")
+    return llava
+
+
+def _instruction_width(encoder: SentenceEncoder | None, given: int | None) -> int:
+    if encoder is None:
+        return DEFAULT_INSTRUCTION_DIM if given is None else given
+    width = int(encoder.model.config.hidden_size)
+    if given not in (None, width):
+        raise UserError(
+            f"--instruction-dim {given} contradicts --instruction-encoder, which gives {width}: leave it out"
+        )
+    return width
+
+
+def _config(config: Any, encoder: SentenceEncoder | None, width: int, options: dict[str, Any]) -> IgvaConfig:
+    return IgvaConfig(
+        vision_config=config.vision_config,
+        text_config=config.text_config,
+        instruction_config=encoder.model.config if encoder else None,
+        instruction_dim=width,
+        fusion="igva",
+        fusion_kwargs=options,
+        image_token_id=config.image_token_id,
+        projector_hidden_act=config.projector_hidden_act,
+        projector_bias=config.multimodal_projector_bias,
+        tie_word_embeddings=config.tie_word_embeddings,
+        **(encoder.settings if encoder else {}),
+    )
+
+
+def _tensors(llava: Any, config: IgvaConfig) -> dict[str, Tensor]:
+    """LLaVA's weights under our names, its projector widened by zeros, and a freshly drawn fusion.
+
+    The fusion is the same each time: the same source gives the same files.
+    """
+    tensors = {
+        name.replace("model.multi_modal_projector.", "model.projector."): tensor
+        for name, tensor in llava.state_dict().items()
+    }
+    old = tensors["model.projector.linear_1.weight"]  # (H, D), its columns are the base layer's channels
+    tensors["model.projector.linear_1.weight"] = torch.cat([old, torch.zeros_like(old)], dim=1)  # (H, 2D)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        fusion = build_fusion(config.fusion, config.fusion_kwargs or {}, config.fusion_dims())
+    return tensors | {f"model.fusion.{name}": value for name, value in fusion.state_dict().items()}
+
+
+def _generation_config(llava: Any, image_token_id: int) -> Any:
+    """The source's settings, never emitting an image placeholder."""
+    settings = llava.generation_config
+    settings.suppress_tokens = sorted({*(settings.suppress_tokens or []), image_token_id})
+    if not settings.do_sample:  # Vicuna's checkpoints carry both; transformers refuses to save that
+        settings.temperature = settings.top_p = settings.top_k = None
+    return settings
+
+
+def _processor(
+    source: str, model: IgvaForConditionalGeneration, encoder: SentenceEncoder | None, notes: list[str]
+) -> IgvaProcessor | None:
+    """The source's tokenizer, image processor and chat template; None where it lacks one of the first two."""
+    if not (_has(source, "tokenizer_config.json", "tokenizer.json")):
+        notes.append("no tokenizer in the source, so no processor: put its files there and convert again")
+        return None
+    if not _has(source, "preprocessor_config.json", "processor_config.json"):
+        notes.append("no preprocessor_config.json in the source, so no processor: put one there and convert again")
+        return None
+    try:
+        llava = AutoProcessor.from_pretrained(source)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"the processor of {source} cannot be loaded: {first_line(error)}") from error
+    tokenizer, image_token_id = llava.tokenizer, model.config.image_token_id
+    image_token = tokenizer.convert_ids_to_tokens(image_token_id)
+    if image_token is None:
+        raise UserError(
+            f"the tokenizer of {source} has no token {image_token_id}, which its configuration calls the image"
+        )
+    tokenizer.padding_side = "left"  # generation in batches; training pads on the right by itself
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    notes.append("pictures are padded to a square first, as LLaVA-1.5 was trained; transformers' LLaVA may crop them")
+    return IgvaProcessor(
+        llava.image_processor,
+        tokenizer,
+        encoder.tokenizer if encoder else None,
+        chat_template=llava.chat_template or tokenizer.chat_template,
+        image_token=image_token,
+        num_image_tokens=model.model.fusion.num_tokens,
+    )
+
+
+def _has(source: str, *names: str) -> bool:
+    return any(cached_file(source, name, _raise_exceptions_for_missing_entries=False) for name in names)

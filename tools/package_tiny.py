@@ -1,0 +1,40 @@
+"""Put a finished ``tiny_instruct`` run into the package.
+
+    .venv/bin/python tools/package_tiny.py runs/tiny_instruct
+
+Writes ``src/igva/weights/tiny.safetensors`` (what was trained, rounded to bfloat16) and ``tiny.json`` (how the parts are
+put together: the run's model section).
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from igva.checkpoints.tiny import SETTINGS, TRAINED
+from igva.checkpoints.trained import TRAINED_FILE, read_trained
+
+LIMIT_MB = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, help="output folder of the run")
+    args = parser.parse_args()
+    settings = json.loads((args.run / "run.json").read_text())["recipe"]["model"]
+    settings.pop("init_from")  # the projector it started from is part of what was trained
+    tensors, scale = read_trained(args.run / TRAINED_FILE)
+    rounded = {name: value.to(torch.bfloat16).contiguous() for name, value in tensors.items()}
+    TRAINED.parent.mkdir(exist_ok=True)
+    save_file(rounded, TRAINED, metadata={"format": "pt", "lora_scale": repr(scale)})
+    SETTINGS.write_text(json.dumps(settings, indent=2) + "\n")
+    size = TRAINED.stat().st_size / 1e6
+    if size > LIMIT_MB:
+        raise SystemExit(f"{TRAINED} has {size:.1f} MB, more than the {LIMIT_MB} MB that ship")
+    print(f"{TRAINED}: {len(rounded)} tensors, {size:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
