@@ -208,13 +208,13 @@ def test_without_an_encoder_the_width_is_the_papers(tmp_path: Path) -> None:
 
 
 def test_the_processor_is_taken_over(tmp_path: Path) -> None:
-    """The same words and a square picture give the same tokens, pixels and answer as LLaVA's own processor."""
+    """The same words and any picture give the same tokens, pixels and answer as LLaVA's own processor."""
     llava = tiny_llava()
     source = save(llava, tmp_path / "llava", processor=True)
     retrofit_llava(source, save_encoder(tmp_path / "encoder"), **SMALL).save(tmp_path / "ours")
     processor = AutoProcessor.from_pretrained(tmp_path / "ours")
     assert isinstance(processor, IgvaProcessor)
-    picture = Image.effect_noise((40, 40), 90).convert("RGB")
+    picture = Image.effect_noise((60, 40), 90).convert("RGB")
     content = [{"type": "image", "image": picture}, {"type": "text", "text": "What is it?"}]
     options = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "add_generation_prompt": True}
     ours = processor.apply_chat_template([{"role": "user", "content": content}], **options)

@@ -213,7 +213,6 @@ def _processor(
     tokenizer.padding_side = "left"  # generation in batches; training pads on the right by itself
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    notes.append("pictures are padded to a square first, as LLaVA-1.5 was trained; transformers' LLaVA may crop them")
     return IgvaProcessor(
         llava.image_processor,
         tokenizer,
@@ -221,6 +220,7 @@ def _processor(
         chat_template=llava.chat_template or tokenizer.chat_template,
         image_token=image_token,
         num_image_tokens=model.model.fusion.num_tokens,
+        pad_images=False,  # what reaches the tower is to be identical too
     )
 
 

@@ -63,12 +63,14 @@ class IgvaProcessor(ProcessorMixin):
     """Everything between a user's words and pictures and the model's tensors.
 
     Args:
-        image_processor: resizes and normalises; pictures come to it padded to a square.
+        image_processor: resizes and normalises.
         tokenizer: of the language model; ``image_token`` must be one token of it.
         instruction_tokenizer: of the sentence encoder, saved in a folder of its own; None for models that take
             no instruction.
         num_image_tokens: ``N'``, placeholders per picture; the fusion's ``num_tokens``.
         use_instructions: whether instruction rows are made at all.
+        pad_images: pad pictures to a square first, as LLaVA-1.5 and IGVA were trained; otherwise the image
+            processor resizes and crops them as it is set up.
     """
 
     def __init__(
@@ -80,11 +82,13 @@ class IgvaProcessor(ProcessorMixin):
         image_token: str = "<image>",
         num_image_tokens: int = 576,
         use_instructions: bool = True,
+        pad_images: bool = True,
         **kwargs: Any,
     ):
         self.image_token = image_token
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
         self.num_image_tokens = num_image_tokens
+        self.pad_images = pad_images
         # A processor has to hold a tokenizer under each of its names; without a sentence encoder it is not used.
         self.use_instructions = use_instructions and instruction_tokenizer is not None
         super().__init__(
@@ -283,11 +287,16 @@ class IgvaProcessor(ProcessorMixin):
         return {"instruction_input_ids": ids, "instruction_attention_mask": mask}
 
     def prepare_images(self, images: Sequence[Image.Image]) -> Any:
-        """PIL pictures → ``pixel_values (I, 3, height, width)``, padded to squares with the mean colour."""
+        """PIL pictures → ``pixel_values (I, 3, height, width)``; squares are filled up with the mean colour."""
+        pictures = [image.convert("RGB") for image in images]
+        if self.pad_images:
+            pictures = [pad_to_square(picture, self._mean_color()) for picture in pictures]
+        return self.image_processor(pictures, return_tensors="pt")["pixel_values"]
+
+    def _mean_color(self) -> tuple[int, int, int]:
         mean = getattr(self.image_processor, "image_mean", None) or (0.5, 0.5, 0.5)
         red, green, blue = (round(channel * 255) for channel in mean)
-        squares = [pad_to_square(image.convert("RGB"), (red, green, blue)) for image in images]
-        return self.image_processor(squares, return_tensors="pt")["pixel_values"]
+        return red, green, blue
 
     # --- inside -----------------------------------------------------------------------------------------------
 
