@@ -12,17 +12,18 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+# The functions are answer and build, so their modules cannot be: a submodule's name would replace the function's.
 _PUBLIC = {
-    "Answer": "igva.answer",
+    "Answer": "igva.answering",
     "IgvaConfig": "igva.model.configuration_igva",
     "IgvaForConditionalGeneration": "igva.model.modeling_igva",
     "IgvaModel": "igva.model.modeling_igva",
     "IgvaProcessor": "igva.model.processing_igva",
     "UserError": "igva.errors",
-    "answer": "igva.answer",
-    "build": "igva.build",
+    "answer": "igva.answering",
+    "build": "igva.building",
     "fusion_names": "igva.model.fusions",
-    "load": "igva.answer",
+    "load": "igva.answering",
     "register_fusion": "igva.model.fusions",
 }
 

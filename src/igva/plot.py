@@ -12,7 +12,7 @@ from PIL import Image
 from igva.errors import UserError
 
 if TYPE_CHECKING:
-    from igva.answer import Answer
+    from igva.answering import Answer
 
 
 def group_label(group: Sequence[int]) -> str:

@@ -146,20 +146,20 @@ def save_tiny_parts(folder: Path, tower: str = "clip", language: str = "llama", 
     }
     for name, model in models.items():
         model.save_pretrained(folder / name)
-    _image_processor(vision_config(tower).image_size).save_pretrained(folder / "vision")
+    tiny_image_processor(vision_config(tower).image_size).save_pretrained(folder / "vision")
     for name in ("text", "instruction"):
         tiny_tokenizer().save_pretrained(folder / name)
     return {name: str(folder / name) for name in models}
 
 
-def _image_processor(side: int) -> Any:
+def tiny_image_processor(side: int) -> Any:
     return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
 
 def tiny_processor(model: IgvaForConditionalGeneration) -> IgvaProcessor:
     """The processor that fits a ``tiny_model``."""
     return IgvaProcessor(
-        _image_processor(model.config.input_size),
+        tiny_image_processor(model.config.input_size),
         tiny_tokenizer(),
         tiny_tokenizer() if model.config.instruction_config is not None else None,
         num_image_tokens=model.model.fusion.num_tokens,

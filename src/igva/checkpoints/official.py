@@ -29,8 +29,8 @@ from transformers import (
 # As in build.py: the top-level name wants torchvision in transformers 5.16.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-from igva.answer import check_model_folder
-from igva.build import (
+from igva.answering import check_model_folder
+from igva.building import (
     IMAGE_TOKEN,
     add_image_token,
     grow_vocabulary,

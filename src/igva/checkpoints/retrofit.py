@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
 from transformers.utils import cached_file
 
-from igva.answer import check_model_folder
+from igva.answering import check_model_folder
 from igva.checkpoints.official import (
     LOAD_ERRORS,
     Conversion,

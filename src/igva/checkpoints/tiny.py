@@ -79,7 +79,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _assemble() -> tuple[Any, Any]:
-    from igva.build import build
+    from igva.building import build
     from igva.checkpoints.trained import apply_trained
 
     model, processor = build(**json.loads(SETTINGS.read_text()))

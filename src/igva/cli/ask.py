@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from igva.answer import Answer
+    from igva.answering import Answer
 
 HELP = "answer a question about a picture"
 
@@ -61,7 +61,7 @@ def ask(args: argparse.Namespace, pictures: list[Any], question: str) -> "Answer
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    from igva.answer import answer, load
+    from igva.answering import answer, load
 
     start = time.perf_counter()
     model, processor = load(args.model, args.device, args.dtype)

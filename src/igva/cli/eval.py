@@ -22,7 +22,7 @@ def main(args: argparse.Namespace) -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    from igva.answer import load
+    from igva.answering import load
     from igva.eval.run import evaluate, read_questions
 
     questions = read_questions(Path(args.data))

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from transformers import TrainingArguments, set_seed
 
 import igva
-from igva.build import build
+from igva.building import build
 from igva.checkpoints.trained import TRAINED_FILE, apply_trained, save_trained
 from igva.data.collate import ChatDataset, Collator
 from igva.data.records import Record, read_llava

@@ -1,0 +1,71 @@
+"""The embedded default: what ships fits the recipe, and the whole model answers."""
+
+import json
+import time
+
+import pytest
+import yaml
+from safetensors import safe_open
+
+import igva
+from igva.checkpoints import tiny
+from igva.checkpoints.parts import parts_present
+from igva.train.arguments import recipe_text
+
+needs_parts = pytest.mark.skipif(not parts_present(), reason="the parts are not fetched: igva models fetch tiny")
+
+
+def test_what_ships():
+    assert tiny.TRAINED.stat().st_size <= 20e6
+    with safe_open(tiny.TRAINED, framework="pt") as file:
+        parts = {name.split(".")[0] for name in file.keys()}  # noqa: SIM118 (no mapping)
+        assert float(file.metadata()["lora_scale"]) == 2.0
+    assert parts == {"fusion", "projector", "language_model"}
+    assert (tiny.WEIGHTS / "README.md").is_file()
+
+
+def test_settings_are_the_recipes():
+    shipped = json.loads(tiny.SETTINGS.read_text())
+    recipe = yaml.safe_load(recipe_text("tiny_instruct"))["model"]
+    assert {key: shipped[key] for key in recipe if key != "init_from"} == {
+        key: value for key, value in recipe.items() if key != "init_from"
+    }
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return igva.load("tiny")
+
+
+@needs_parts
+@pytest.mark.slow
+def test_the_weights_listen_to_the_question(loaded, picture):
+    """One picture, two questions: the weights differ, each row sums to one, no group has it all."""
+    model, processor = loaded
+    rows = [
+        igva.answer(model, processor, picture(), question, max_new_tokens=1).layer_weights
+        for question in ("What color is the background?", "How many cats are there?")
+    ]
+    assert rows[0] != rows[1]
+    for row in rows:
+        assert sum(row) == pytest.approx(1, abs=1e-3) and max(row) < 0.95
+
+
+@needs_parts
+@pytest.mark.slow
+def test_answers_simple_pictures(loaded, tmp_path):
+    """Far above the chance of any task on pictures it never saw; the model card has the full table."""
+    from igva.eval.run import evaluate, read_questions
+    from igva.probe import build
+
+    questions = read_questions(build("test", tmp_path / "probe", 80, seed=5) / "questions.json")
+    scores = evaluate(*loaded, questions, tmp_path / "out")
+    assert scores["mean"] > 55
+
+
+@needs_parts
+@pytest.mark.slow
+def test_loads_in_seconds(loaded):
+    start = time.perf_counter()
+    igva.load("tiny")
+    assert time.perf_counter() - start < 8

@@ -1,0 +1,87 @@
+"""The file of what was trained: written whole or not at all, and fatal where it does not fit."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from igva.checkpoints.trained import apply_trained, read_trained, restore_trained, save_trained
+from igva.errors import UserError
+from igva.testing import tiny_model
+from igva.train.arguments import LoraArguments
+from igva.train.stages import add_lora
+
+
+@pytest.fixture
+def adapted():
+    """A model with LoRA on the language model, every factor random, and the projector open."""
+    model = tiny_model().requires_grad_(False)
+    add_lora(model, LoraArguments(rank=2, alpha=6))
+    model.model.projector.requires_grad_(True)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name or "projector" in name:
+                parameter.normal_(std=0.2)
+    return model
+
+
+def inputs():
+    torch.manual_seed(3)
+    return {
+        "input_ids": torch.tensor([[5, 3, 3, 3, 3, 9, 10]]),
+        "pixel_values": torch.randn(1, 3, 28, 28),
+        "instruction_embeds": torch.randn(1, 24),
+    }
+
+
+def test_merged_equals_unmerged(adapted, tmp_path):
+    save_trained(adapted, tmp_path / "t.safetensors", lora_scale=3.0)
+    plain = tiny_model()
+    assert not torch.allclose(plain(**inputs()).logits, adapted(**inputs()).logits, atol=1e-3)
+    apply_trained(plain, tmp_path / "t.safetensors")
+    torch.testing.assert_close(plain(**inputs()).logits, adapted(**inputs()).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_restore_is_exact(adapted, tmp_path):
+    save_trained(adapted, tmp_path / "t.safetensors", lora_scale=3.0)
+    before = adapted(**inputs()).logits
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.zero_()
+    restore_trained(adapted, tmp_path / "t.safetensors")
+    assert torch.equal(adapted(**inputs()).logits, before)
+
+
+def test_parts_can_be_chosen(adapted, tmp_path):
+    save_trained(adapted, tmp_path / "t.safetensors", lora_scale=3.0)
+    plain, start = tiny_model(), tiny_model().state_dict()
+    apply_trained(plain, tmp_path / "t.safetensors", parts=("projector",))
+    changed = {name for name, value in plain.state_dict().items() if not torch.equal(value, start[name])}
+    assert changed and all(name.startswith("model.projector.") for name in changed)
+
+
+def test_misfits_are_fatal(adapted, tmp_path):
+    file = tmp_path / "t.safetensors"
+    save_trained(adapted, file, lora_scale=3.0)
+    tensors = load_file(file)
+    save_file({**tensors, "projector.linear_9.weight": torch.zeros(2)}, tmp_path / "odd.safetensors")
+    with pytest.raises(UserError, match="projector.linear_9.weight has no counterpart"):
+        apply_trained(tiny_model(), tmp_path / "odd.safetensors")
+    with pytest.raises(UserError, match="was made by another recipe"):
+        restore_trained(adapted, tmp_path / "odd.safetensors")
+    with pytest.raises(UserError, match="does not exist"):
+        read_trained(tmp_path / "none.safetensors")
+
+
+def test_nothing_half_written(adapted, tmp_path, monkeypatch):
+    file = tmp_path / "t.safetensors"
+    save_trained(adapted, file, lora_scale=3.0)
+    before = file.read_bytes()
+
+    def killed(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("igva.checkpoints.trained.os.fsync", killed)
+    with pytest.raises(OSError, match="No space left"):
+        save_trained(adapted, file, lora_scale=1.0)
+    assert file.read_bytes() == before
