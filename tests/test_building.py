@@ -76,7 +76,8 @@ def test_generation_never_emits_a_placeholder(parts):
 
 
 def test_the_vision_half_of_a_clip_is_taken(parts, tmp_path):
-    text = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    text = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48}
+    text |= {"num_hidden_layers": 1, "num_attention_heads": 4}
     clip = CLIPModel(CLIPConfig(vision_config=vision_config("clip").to_dict(), text_config=text, projection_dim=16))
     clip.save_pretrained(tmp_path)
     tiny_image_processor(28).save_pretrained(tmp_path)

@@ -2,8 +2,8 @@
 
     .venv/bin/python tools/package_tiny.py runs/tiny_instruct
 
-Writes ``src/igva/weights/tiny.safetensors`` (what was trained, rounded to bfloat16) and ``tiny.json`` (how the parts are
-put together: the run's model section).
+Writes ``src/igva/weights/tiny.safetensors`` (what was trained, rounded to bfloat16) and ``tiny.json`` (how the parts
+are put together: the run's model section).
 """
 
 import argparse

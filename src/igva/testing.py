@@ -136,7 +136,9 @@ def tiny_model(
     return model.eval()
 
 
-def save_tiny_parts(folder: Path, tower: str = "clip", language: str = "llama", encoder: str = "bert") -> dict[str, str]:
+def save_tiny_parts(
+    folder: Path, tower: str = "clip", language: str = "llama", encoder: str = "bert"
+) -> dict[str, str]:
     """Random parts as three Hugging Face folders, for ``igva.build`` and recipes: part → folder."""
     torch.manual_seed(0)
     models = {

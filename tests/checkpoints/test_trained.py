@@ -65,7 +65,7 @@ def test_misfits_are_fatal(adapted, tmp_path):
     save_trained(adapted, file, lora_scale=3.0)
     tensors = load_file(file)
     save_file({**tensors, "projector.linear_9.weight": torch.zeros(2)}, tmp_path / "odd.safetensors")
-    with pytest.raises(UserError, match="projector.linear_9.weight has no counterpart"):
+    with pytest.raises(UserError, match=r"projector\.linear_9\.weight has no counterpart"):
         apply_trained(tiny_model(), tmp_path / "odd.safetensors")
     with pytest.raises(UserError, match="was made by another recipe"):
         restore_trained(adapted, tmp_path / "odd.safetensors")

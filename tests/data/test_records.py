@@ -77,7 +77,10 @@ BAD = {
     "no conversations": ([entry(conversations=[])], "id a"),
     "unknown role": ([entry(conversations=[{"from": "cat", "value": "x"}])], "a turn needs a role"),
     "two users": ([entry(conversations=[{"from": "human", "value": "x"}] * 2)], "must alternate"),
-    "ends with the user": ([entry(conversations=entry()["conversations"] + [{"from": "human", "value": "x"}])], "alternate"),
+    "ends with the user": (
+        [entry(conversations=[*entry()["conversations"], {"from": "human", "value": "x"}])],
+        "alternate",
+    ),
     "too few images": ([entry(image=None)], "1 <image> placeholders but 0 images"),
     "too many images": ([entry(image=["a.png", "b.png"])], "1 <image> placeholders but 2 images"),
 }

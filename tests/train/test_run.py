@@ -1,17 +1,18 @@
 """A whole run on random parts: what is trained, what is written, how it goes on, and what it refuses."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from igva.answer import load
+from igva.answering import answer, load
 from igva.errors import UserError
+from igva.train.feature_cache import LayerCache
 from igva.train.run import build_from_recipe, run
 from igva.train.stages import set_trainable
 from igva.train.warmup import warm_up
-from igva.train.feature_cache import LayerCache
 
 
 def trainable(model):
@@ -47,8 +48,6 @@ def test_run_writes_a_model_that_answers(recipe, picture):
     assert told["data"] == {**told["data"], "samples": 9, "pictures": 8}
     model, processor = load(output)
     assert model.model.fusion.layer_groups == ((1, 2), (3, 4))
-    from igva.answer import answer
-
     result = answer(model, processor, picture(), "What?", max_new_tokens=2)
     assert sum(result.layer_weights) == pytest.approx(1, abs=1e-3)
 
@@ -60,13 +59,18 @@ def test_trained_file_is_what_changed(recipe):
     tensors = load_file(output / "trained.safetensors")
     finished, _ = load(output)
     before, after = start.state_dict(), finished.state_dict()
-    changed = {name.removeprefix("model.").removesuffix(".weight") for name in before if not torch.equal(before[name], after[name])}
+    changed = {
+        name.removeprefix("model.").removesuffix(".weight")
+        for name in before
+        if not torch.equal(before[name], after[name])
+    }
     named = {name.removesuffix(".weight").removesuffix(".lora_A").removesuffix(".lora_B") for name in tensors}
     assert changed <= named
     assert any("q_proj" in name for name in changed) and any("allocator" in name for name in changed)
     key = "language_model.layers.0.self_attn.q_proj"
     delta = 2.0 * tensors[f"{key}.lora_B"] @ tensors[f"{key}.lora_A"]  # alpha 4 / rank 2
-    torch.testing.assert_close(after[f"model.{key}.weight"] - before[f"model.{key}.weight"], delta, atol=1e-6, rtol=1e-4)
+    found = after[f"model.{key}.weight"] - before[f"model.{key}.weight"]
+    torch.testing.assert_close(found, delta, atol=1e-6, rtol=1e-4)
 
 
 def test_resume_is_bitwise(recipe, tmp_path):
@@ -75,8 +79,6 @@ def test_resume_is_bitwise(recipe, tmp_path):
     part = recipe(f"output={tmp_path / 'part'}")
     output = run(part)
     (output / "trained.safetensors").unlink()
-    import shutil
-
     shutil.rmtree(output / "checkpoint-4")
     resumed = load_file(run(part, resume=True) / "trained.safetensors")
     assert whole.keys() == resumed.keys()
@@ -129,8 +131,14 @@ def test_non_finite_loss_stops_with_the_sample(recipe, monkeypatch):
 def test_warm_up_learns_the_cells(recipe, data):
     """Whatever the picture, its cells are red, blue, cat, dog: the projector finds their words."""
     settings = recipe(
-        "stage=align", "model.fusion=mean", "model.fusion_kwargs={num_groups: 2}", "lora.rank=0",
-        f"data.cells={data / 'cells.json'}", "warm_up.steps=150", "warm_up.batch_size=4", "warm_up.learning_rate=1e-2",
+        "stage=align",
+        "model.fusion=mean",
+        "model.fusion_kwargs={num_groups: 2}",
+        "lora.rank=0",
+        f"data.cells={data / 'cells.json'}",
+        "warm_up.steps=150",
+        "warm_up.batch_size=4",
+        "warm_up.learning_rate=1e-2",
     )
     model, processor = build_from_recipe(settings)
     before = model.model.language_model.embed_tokens.weight.clone()
