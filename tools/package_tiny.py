@@ -30,6 +30,7 @@ def main() -> None:
     TRAINED.parent.mkdir(exist_ok=True)
     save_file(rounded, TRAINED, metadata={"format": "pt", "lora_scale": repr(scale)})
     SETTINGS.write_text(json.dumps(settings, indent=2) + "\n")
+    TRAINED.chmod(0o644)  # safetensors writes for the owner alone
     size = TRAINED.stat().st_size / 1e6
     if size > LIMIT_MB:
         raise SystemExit(f"{TRAINED} has {size:.1f} MB, more than the {LIMIT_MB} MB that ship")

@@ -133,7 +133,6 @@ def add_image_token(tokenizer: Any, language: Any) -> int:
     grow_vocabulary(language, max(len(tokenizer), image_token_id + 1))
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "left"  # generation in batches; training pads on the right by itself
     return image_token_id
 
 

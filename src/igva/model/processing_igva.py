@@ -331,7 +331,9 @@ class IgvaProcessor(ProcessorMixin):
                     data,
                     padding=padding,
                     max_length=options.get("max_length") if padding == "max_length" else None,
-                    padding_side=options.get("padding_side"),
+                    # On the left by default, whatever the tokenizer's file says: batches are made to generate from,
+                    # and a prompt that ends in padding is answered with nothing. Training pads by itself.
+                    padding_side=options.get("padding_side") or "left",
                 )
             )
         if flat:
