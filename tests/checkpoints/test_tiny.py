@@ -58,9 +58,9 @@ def test_answers_simple_pictures(loaded, tmp_path):
     from igva.eval.run import evaluate, read_questions
     from igva.probe import build
 
-    questions = read_questions(build("test", tmp_path / "probe", 80, seed=5) / "questions.json")
+    questions = read_questions(build("test", tmp_path / "probe", 48, seed=5) / "questions.json")
     scores = evaluate(*loaded, questions, tmp_path / "out")
-    assert scores["mean"] > 55
+    assert scores["mean"] > 42  # chance is 28
 
 
 @needs_parts

@@ -21,10 +21,7 @@ def test_split_names_match() -> None:
 
 def test_builds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "test"
-    assert (
-        cli.entry(["probe", "build", "--split", "test", "--count", "4", "--seed", "1", "--out", str(out)])
-        == 0
-    )
+    assert cli.entry(["probe", "build", "--split", "test", "--count", "4", "--seed", "1", "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     assert len(json.loads((out / "questions.json").read_text())) == 4
 

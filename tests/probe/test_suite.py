@@ -43,10 +43,7 @@ def test_sample_is_reproducible_and_depends_on_its_key(split: str) -> None:
 
 def test_splits_share_no_picture() -> None:
     hashes = [
-        picture_hash(sample(split, index, seed).image)
-        for split in SPLITS
-        for seed in (0, 1)
-        for index in range(64)
+        picture_hash(sample(split, index, seed).image) for split in SPLITS for seed in (0, 1) for index in range(64)
     ]
     assert len(set(hashes)) == len(hashes)
 
@@ -118,9 +115,7 @@ def test_template_tells_nothing_about_the_answer() -> None:
             learned[wording][answer] += 1
         held_out = wordings(1, task)
         right = sum(
-            learned[wording].most_common(1)[0][0] == answer
-            for wording, answer in held_out
-            if wording in learned
+            learned[wording].most_common(1)[0][0] == answer for wording, answer in held_out if wording in learned
         )
         assert right / len(held_out) <= chance + 0.13, task  # 100 questions: 0.13 is ≤ 2.6 standard errors
 
@@ -153,13 +148,9 @@ def test_cells_agree_with_the_drawing() -> None:
         if question.task == "position" and question.answer in ("left", "right", "above", "below"):
             words_asked = question.question.replace(",", "").rstrip("?").split()
             one, other = [word for word in words_asked if word in nouns()]
-            if question.question.startswith("On which side of") or question.question.startswith(
-                "Compared to"
-            ):
+            if question.question.startswith("On which side of") or question.question.startswith("Compared to"):
                 one, other = other, one
-            axis, sign = {"left": (1, -1), "right": (1, 1), "above": (0, -1), "below": (0, 1)}[
-                question.answer
-            ]
+            axis, sign = {"left": (1, -1), "right": (1, 1), "above": (0, -1), "below": (0, 1)}[question.answer]
             grid = np.array(made.cells).reshape(8, 8)
             gap = np.nonzero(grid == one)[axis].mean() - np.nonzero(grid == other)[axis].mean()
             assert sign * gap > 0, question
