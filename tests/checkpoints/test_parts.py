@@ -312,25 +312,27 @@ def test_processes_racing_for_one_folder(tmp_path: Path) -> None:
 
 def test_onnx_key() -> None:
     prefix = "backbone.encoder.layer.3."
-    assert parts.onnx_key(prefix + "attention.attention.query.bias") == "encoder.layer.3.attention.q_proj.bias"
-    assert parts.onnx_key(prefix + "attention.output.dense.bias") == "encoder.layer.3.attention.o_proj.bias"
+    assert parts.onnx_key(prefix + "attention.attention.query.bias") == "encoder.layer.3.attention.attention.query.bias"
+    assert parts.onnx_key(prefix + "attention.output.dense.bias") == "encoder.layer.3.attention.output.dense.bias"
     assert parts.onnx_key(prefix + "mlp.fc1.bias") == "encoder.layer.3.mlp.fc1.bias"
     assert parts.onnx_key("backbone.layernorm.weight") == "layernorm.weight"
     assert parts.onnx_key("decoder.bn1.weight") is None
     assert parts.onnx_key("onnx::MatMul_1966") is None
 
 
-def test_dinov2_from_a_synthetic_graph() -> None:
-    """A random tiny Dinov2Model written the exporter's way comes back equal, key for key."""
+def test_dinov2_from_a_synthetic_graph(tmp_path: Path) -> None:
+    """A random tiny Dinov2Model written the exporter's way comes back equal, key for key of its checkpoint."""
     import torch
     from onnx import helper, numpy_helper
+    from safetensors.torch import load_file
     from transformers import Dinov2Config, Dinov2Model
 
     sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
     model = Dinov2Model(Dinov2Config(image_size=28, patch_size=14, **sizes))
     torch.nn.init.zeros_(model.embeddings.mask_token)
-    state = model.state_dict()
-    linears = {new: old for old, new in parts.ONNX_LINEARS.items()}
+    model.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    linears = {path.replace("/", "."): path for path in parts.ONNX_LINEARS}
     tensors: dict[str, Any] = {"decoder.bn1.weight": torch.ones(2)}
     nodes = [helper.make_node("MatMul", ["a", "b"], ["c"], name="/backbone/encoder/layer.0/attention/attention/MatMul")]
     for key, tensor in state.items():

