@@ -32,6 +32,20 @@ def test_settings_are_the_recipes():
     }
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    class Full:
+        def save_pretrained(self, folder):
+            (folder / "config.json").write_text("{}")
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("IGVA_HOME", str(tmp_path))
+    monkeypatch.setattr(tiny, "fetch_parts", dict)
+    monkeypatch.setattr(tiny, "_assemble", lambda: (Full(), Full()))
+    with pytest.raises(igva.UserError, match="cannot be written: No space left on device"):
+        tiny.tiny_folder()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 @pytest.fixture(scope="module")
 def loaded():
     return igva.load("tiny")

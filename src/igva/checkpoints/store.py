@@ -34,11 +34,18 @@ def result_folder(target: Path) -> Iterator[Path]:
         return False
 
     check_free(target)
+    with write_errors(target), new_folder(target, is_good) as folder:
+        yield folder
+
+
+@contextmanager
+def write_errors(target: Path) -> Iterator[None]:
+    """What goes wrong while something is written to ``target``, such as a full disk, becomes a ``UserError``."""
     try:
-        with new_folder(target, is_good) as folder:
-            yield folder
+        yield
     except (OSError, SafetensorError) as error:  # the latter is what a full disk looks like to safetensors
-        raise UserError(f"{target} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{target} cannot be written: {reason}: make room, or choose another place") from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from igva.checkpoints.parts import PARTS, fetch_parts, part_folder, part_present, parts_present, verify_part
-from igva.checkpoints.store import new_folder
+from igva.checkpoints.store import new_folder, write_errors
 from igva.errors import UserError
 from igva.paths import home
 
@@ -67,8 +67,8 @@ def tiny_folder() -> Path:
     if _complete(target):
         return target
     fetch_parts()
-    with new_folder(target, _complete) as folder:
-        model, processor = _assemble()
+    model, processor = _assemble()
+    with write_errors(target), new_folder(target, _complete) as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
     return target

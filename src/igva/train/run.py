@@ -18,6 +18,7 @@ from transformers import TrainingArguments, set_seed
 
 import igva
 from igva.building import build
+from igva.checkpoints.store import write_errors
 from igva.checkpoints.trained import TRAINED_FILE, apply_trained, save_trained
 from igva.data.collate import ChatDataset, Collator
 from igva.data.records import Record, read_llava
@@ -66,9 +67,10 @@ def run(recipe: Recipe, resume: bool = False) -> Path:
     if recipe.optim.max_steps != 0:
         dataset = _dataset(recipe, records, model, processor, layers)
         figures |= _train(recipe, model, processor, dataset, resume)
-    save_trained(model, output / TRAINED_FILE, lora_scale(recipe.lora))
     figures["seconds"] = round(time.time() - start, 1)
-    (output / RUN_FILE).write_text(json.dumps(_decided(recipe, model, records, figures), indent=2) + "\n")
+    with write_errors(output):
+        save_trained(model, output / TRAINED_FILE, lora_scale(recipe.lora))
+        (output / RUN_FILE).write_text(json.dumps(_decided(recipe, model, records, figures), indent=2) + "\n")
     del model  # the finished one is put together from its parts again
     export(recipe, output)
     return output
@@ -88,8 +90,9 @@ def export(recipe: Recipe, output: Path) -> None:
     """Write the finished model as one Hugging Face folder, LoRA folded in, next to what was trained."""
     model, processor = build_from_recipe(recipe)
     apply_trained(model, output / TRAINED_FILE)
-    model.save_pretrained(output)
-    processor.save_pretrained(output)
+    with write_errors(output):
+        model.save_pretrained(output)
+        processor.save_pretrained(output)
 
 
 def _dataset(
