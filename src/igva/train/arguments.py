@@ -15,14 +15,18 @@ import yaml
 
 from igva.errors import UserError
 
+TRACKERS = ("tensorboard", "trackio", "wandb")
+PARTS = ("vision", "fusion", "projector", "text")  # what a run may train, as `trained` names it
+
 
 @dataclass
 class ModelArguments:
-    """What the model is put together from."""
+    """What the model is put together from: vision and text, or a LLaVA checkpoint to retrofit."""
 
     vision: str = ""  # folder, hub id, or embedded:vision
     text: str = ""  # folder, hub id, or embedded:text
     instruction: str | None = None  # folder, hub id, or embedded:instruction
+    retrofit: str | None = None  # a LLaVA checkpoint in place of vision and text; the fusion is igva
     chat_template: Literal["chatml", "vicuna_v1"] | None = None  # default: the language model's own
     fusion: str = "igva"
     fusion_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -31,28 +35,37 @@ class ModelArguments:
     projector_hidden_size: int | None = None
     projector_norm: bool = False
     init_from: str | None = None  # output folder of an earlier stage; its projector is taken over
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of what stays frozen; what is trained is float32
+    attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None  # default: transformers' choice
 
 
 @dataclass
 class DataArguments:
     """What it learns from."""
 
-    train: str = ""  # LLaVA JSON or JSON Lines
+    train: str | list[str] = ""  # LLaVA JSON or JSON Lines, a Hugging Face data set, WebDataset shards
+    validation: str | list[str] | None = None  # the same, never trained on
     image_root: str | None = None  # folder the image paths start from; default: the file's
     cells: str | None = None  # words of each visual token's cell, for the warm-up
     template: Literal["chat", "plain"] = "chat"  # plain: LLaVA's stage 1, picture then caption, no roles
     max_length: int = 2048
+    pack_tokens: int | None = None  # samples of a step share rows of at most this many tokens; default: a row each
+    group_by: Literal["modality_length", "none"] = "modality_length"  # which samples make up a step
     cache_features: bool = False  # layer means and sentence vectors computed once
     zero_images: bool = False  # the blind control: every picture's features are zero
+    augment: bool = False  # small crops, brightness, contrast, JPEG; never mirrored: left must stay left
+    on_bad_image: Literal["fail", "skip", "replace"] = "fail"  # skip the sample, or replace the picture by a blank
+    max_bad_share: float = 0.02  # of the pictures seen; more than this stops the run
 
 
 @dataclass
 class LoraArguments:
-    """Low-rank adapters on every linear layer of the language model; rank 0 leaves it frozen or trains it whole."""
+    """Low-rank adapters on every linear layer of the language model; rank 0 trains it whole."""
 
     rank: int = 0
     alpha: int = 32
     dropout: float = 0.0
+    quantize: Literal["none", "nf4"] = "none"  # nf4: the language model below the adapters in 4 bits (QLoRA)
 
 
 @dataclass
@@ -75,31 +88,46 @@ class OptimArguments:
     learning_rate: float = 2e-5  # language model or its LoRA
     projector_lr: float | None = None  # default: learning_rate
     fusion_lr: float | None = None  # default: learning_rate
-    batch_size: int = 128
-    micro_batch_size: int | None = None  # samples at a time; default: the whole batch
+    vision_lr: float | None = None  # default: learning_rate
+    batch_size: int = 128  # samples per step, over all devices
+    micro_batch_size: int | None = None  # samples at a time on one device; default: its whole share of the batch
     epochs: float = 1.0
     max_steps: int = -1  # -1: by epochs
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     bf16: bool = False  # autocast; the trained weights stay float32
+    gradient_checkpointing: bool = False
     seed: int = 0
-    workers: int = 0
+    workers: int = 0  # processes that load data, per device
     logging_steps: int = 10
+    eval_steps: int | None = None  # how often data.validation is scored; default: at the end
     save_steps: int = 100
+    keep_checkpoints: int = 2
 
 
 @dataclass
 class Recipe:
     """One training run."""
 
-    stage: Literal["align", "instruct"] = "align"  # align trains the projector; instruct allocator, projector, text
+    stage: Literal["align", "instruct"] = "align"  # align trains the projector; instruct fusion, projector, text
     output: str = ""
+    trained: list[str] | None = None  # of PARTS; default: what the stage trains
+    distributed: Literal["ddp", "fsdp", "zero2", "zero3"] = "ddp"  # how several devices share the work
+    log_to: list[str] = field(default_factory=list)  # of tensorboard, trackio, wandb
     model: ModelArguments = field(default_factory=ModelArguments)
     data: DataArguments = field(default_factory=DataArguments)
     lora: LoraArguments = field(default_factory=LoraArguments)
     warm_up: WarmUpArguments = field(default_factory=WarmUpArguments)
     optim: OptimArguments = field(default_factory=OptimArguments)
+
+    def trains(self) -> tuple[str, ...]:
+        """The parts that are trained, in the order of ``PARTS``."""
+        chosen = self.trained
+        if chosen is None:
+            chosen = ["projector"] if self.stage == "align" else ["fusion", "projector", "text"]
+        return tuple(part for part in PARTS if part in chosen)
 
 
 def recipe_names() -> list[str]:
@@ -141,17 +169,49 @@ def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Reci
     for override in overrides:
         _override(values, override)
     recipe: Recipe = _typed(Recipe, values, "")
-    for key, value in (
-        ("output", recipe.output),
-        ("model.vision", recipe.model.vision),
-        ("model.text", recipe.model.text),
-        ("data.train", recipe.data.train),
-    ):
-        if not value:
-            raise UserError(f"{name_or_path}: {key} is not set")
-    if recipe.warm_up.steps and not recipe.data.cells:
-        raise UserError(f"{name_or_path}: warm_up needs cell labels: set data.cells, or warm_up.steps=0")
+    if problem := _problem(recipe):
+        raise UserError(f"{name_or_path}: {problem}")
     return recipe
+
+
+def _problem(recipe: Recipe) -> str | None:
+    """What is wrong with settings that are each of the right type."""
+    model, data, optim, lora = recipe.model, recipe.data, recipe.optim, recipe.lora
+    required: dict[str, Any] = {"output": recipe.output, "data.train": recipe.data.train}
+    required |= {"model.vision": model.vision or model.retrofit, "model.text": model.text or model.retrofit}
+    for key, value in required.items():
+        if not value:
+            return f"{key} is not set"
+    for name in recipe.trained or ():
+        if name not in PARTS:
+            return f"trained names {name!r}: choose from {', '.join(PARTS)}"
+    for name in recipe.log_to:
+        if name not in TRACKERS:
+            return f"log_to names {name!r}: choose from {', '.join(TRACKERS)}"
+    if model.retrofit and (model.vision or model.text):
+        return "model.retrofit takes the place of model.vision and model.text: leave those out"
+    if model.retrofit and model.fusion != "igva":
+        return "model.retrofit makes an igva model: leave model.fusion at igva"
+    if recipe.warm_up.steps and not data.cells:
+        return "warm_up needs cell labels: set data.cells, or warm_up.steps=0"
+    if "vision" in recipe.trains() and (data.cache_features or recipe.warm_up.steps):
+        return "a vision tower that is trained has no features to cache: set data.cache_features=false"
+    if data.cache_features and data.augment:
+        return "cached features cannot be augmented: set data.augment=false or data.cache_features=false"
+    if data.zero_images and not data.cache_features:
+        return "data.zero_images needs cached features: set data.cache_features=true"
+    if lora.rank and "text" not in recipe.trains():
+        return "lora adapts the language model, which this run does not train: set lora.rank=0, or add text to trained"
+    if lora.quantize != "none" and "text" in recipe.trains() and not lora.rank:
+        return "a language model in 4 bits can only be trained through adapters: set lora.rank"
+    if optim.micro_batch_size and optim.batch_size % optim.micro_batch_size:
+        return f"optim.batch_size {optim.batch_size} is not a multiple of micro_batch_size {optim.micro_batch_size}"
+    for key, least in (("batch_size", 1), ("logging_steps", 1), ("save_steps", 1), ("keep_checkpoints", 1)):
+        if getattr(optim, key) < least:
+            return f"optim.{key} is {getattr(optim, key)}: at least {least} is expected"
+    if data.pack_tokens is not None and data.pack_tokens < data.max_length:
+        return f"data.pack_tokens {data.pack_tokens} is less than data.max_length {data.max_length}: raise it"
+    return None
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -195,9 +255,15 @@ def _value(hint: Any, value: Any, key: str) -> Any:
             raise UserError(f"{key} is {value!r}: choose from {', '.join(map(str, options))}")
         return value
     if origin in (types.UnionType, typing.Union):
-        if value is None:
+        if value is None and type(None) in options:
             return None
-        return _value(next(option for option in options if option is not type(None)), value, key)
+        kinds = [option for option in options if option is not type(None)]
+        lists = [option for option in kinds if typing.get_origin(option) is list]
+        return _value(lists[0] if lists and isinstance(value, list) else kinds[0], value, key)
+    if origin is list:
+        if not isinstance(value, list):
+            raise UserError(f"{key} is {value!r}: a list is expected, such as [a, b]")
+        return [_value(options[0], item, f"{key}[{number}]") for number, item in enumerate(value)]
     if origin is dict:
         hint = dict
     if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):

@@ -20,7 +20,8 @@ import igva
 from igva.building import build
 from igva.checkpoints.store import write_errors
 from igva.checkpoints.trained import TRAINED_FILE, apply_trained, save_trained
-from igva.data.collate import ChatDataset, Collator
+from igva.data.collate import Collator
+from igva.data.dataset import ChatDataset
 from igva.data.records import Record, read_llava
 from igva.data.templates import PLAIN
 from igva.errors import UserError
