@@ -13,18 +13,21 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
 )
 
 # Not from the top level: what transformers 5.16 exports there wants torchvision, the class itself does not.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
-from transformers.utils import cached_file
+from transformers.utils import cached_file, is_bitsandbytes_available
 
 from igva.checkpoints.parts import PARTS, fetch_parts
 from igva.data.templates import TEMPLATES
 from igva.errors import UserError
 from igva.model.configuration_igva import IgvaConfig
+from igva.model.fusions import build_fusion
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
+from igva.model.projector import build_projector
 from igva.registration import register
 
 register()
@@ -42,6 +45,8 @@ def build(
     fusion_kwargs: dict[str, Any] | None = None,
     chat_template: str | None = None,
     dtype: torch.dtype = torch.float32,
+    attention: str | None = None,
+    quantize: str | None = None,
     **config: Any,
 ) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
     """A new model from pretrained parts; fusion and projector are freshly initialised.
@@ -52,6 +57,9 @@ def build(
             left out for a fusion that needs none.
         fusion: a name of the fusion table; ``fusion_kwargs`` are its own options.
         chat_template: overrides the language model's: a name of ``data/templates.py``, or a template.
+        attention: transformers' ``attn_implementation`` of the language model; default: its choice.
+        quantize: ``nf4`` keeps the language model's linear layers in 4 bits (needs bitsandbytes); such a model can
+            be trained through adapters but not saved.
         config: further fields of ``IgvaConfig``.
 
     Returns:
@@ -62,7 +70,7 @@ def build(
     """
     vision, text = resolve_part(vision), resolve_part(text)
     tower = load_vision_tower(vision, dtype)
-    language = AutoModelForCausalLM.from_pretrained(text, dtype=dtype)
+    language = load_language_model(text, dtype, attention, quantize)
     tokenizer = AutoTokenizer.from_pretrained(text)
     image_token_id = add_image_token(tokenizer, language)
     encoder = instruction_tokenizer = None
@@ -81,13 +89,9 @@ def build(
             image_token_id=image_token_id,
             **config,
         )
-        model = IgvaForConditionalGeneration(model_config).to(dtype)
+        model = _assemble(model_config, tower, language, encoder, dtype)
     except ValueError as error:
         raise UserError(str(error)) from error
-    model.model.vision_tower = tower
-    model.model.instruction_encoder = encoder
-    model.model.language_model = language.model
-    model.lm_head = language.lm_head
     set_generation_config(model, language.generation_config, image_token_id)
     processor = IgvaProcessor(
         AutoImageProcessor.from_pretrained(vision),
@@ -99,6 +103,47 @@ def build(
         use_instructions=model.model.fusion.needs_instruction,
     )
     return model.eval(), processor
+
+
+def _assemble(
+    config: IgvaConfig, tower: Any, language: Any, encoder: Any, dtype: torch.dtype
+) -> IgvaForConditionalGeneration:
+    """The pretrained parts inside one model; only fusion and projector are made anew.
+
+    Raises:
+        ValueError: the config does not fit together.
+    """
+    with torch.device("meta"):  # a second, random copy of the pretrained parts would double the memory
+        shell = IgvaForConditionalGeneration(config)
+    shell.model.vision_tower = tower
+    shell.model.instruction_encoder = encoder
+    shell.model.language_model = language.model
+    shell.lm_head = language.lm_head
+    shell.model.fusion = build_fusion(config.fusion, config.fusion_kwargs or {}, config.fusion_dims()).to(dtype)
+    shell.model.projector = build_projector(config, shell.model.fusion.output_dim).to(dtype)
+    if getattr(language, "is_loaded_in_4bit", False):
+        shell.is_loaded_in_4bit = True  # PEFT and the trainer look for it on the whole model
+        shell.hf_quantizer = language.hf_quantizer
+    return shell
+
+
+def load_language_model(source: str, dtype: torch.dtype, attention: str | None, quantize: str | None) -> Any:
+    """A causal language model, its linear layers in 4 bits where ``quantize`` is ``nf4``.
+
+    Raises:
+        UserError: bitsandbytes is missing.
+    """
+    options: dict[str, Any] = {"attn_implementation": attention} if attention else {}
+    if quantize == "nf4":
+        if not is_bitsandbytes_available():
+            raise UserError("4-bit weights need the package bitsandbytes: pip install 'igva[quantize]'")
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
 
 
 def resolve_part(source: str | Path) -> str:

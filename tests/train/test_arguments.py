@@ -1,10 +1,12 @@
 """Recipes are checked before anything loads; a wrong key names the nearest right one."""
 
+import dataclasses
+import json
+
 import pytest
-import yaml
 
 from igva.errors import UserError
-from igva.train.arguments import load_recipe, recipe_names, recipe_text
+from igva.train.arguments import load_recipe, recipe_from, recipe_names, recipe_text
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -12,12 +14,6 @@ def test_packaged_recipes_load(name):
     recipe = load_recipe(name)
     assert recipe.output.endswith(name)
     assert f"igva train {name}" in recipe_text(name)  # the exact command stands in the header
-
-
-def test_the_two_stages_build_the_same_projector():
-    align, instruct = (yaml.safe_load(recipe_text(name))["model"] for name in ("tiny_align", "tiny_instruct"))
-    own = {"fusion", "fusion_kwargs", "init_from"}
-    assert {k: v for k, v in align.items() if k not in own} == {k: v for k, v in instruct.items() if k not in own}
 
 
 def test_overrides():
@@ -30,15 +26,31 @@ BAD = {
     "optim.learning_rat=1": "did you mean optim.learning_rate?",
     "sta=align": "did you mean stage?",
     "xyzzy=1": "unknown setting xyzzy: it takes stage",
-    "optim.batch_size=many": "optim.batch_size is 'many': a int is expected",
-    "optim.bf16=3": "a bool is expected",
+    "optim.batch_size=many": "optim.batch_size is 'many': a whole number is expected",
+    "optim.bf16=3": "optim.bf16 is 3: true or false is expected",
     "stage=middle": "choose from align, instruct",
     "optim=3": "optim is a section",
     "stage.x=3": "stage is not a section",
-    "output=": "output is not set|a str is expected",
+    "output=": "output is None: a text is expected",
     "nonsense": "not of the form key=value",
     "warm_up.steps=5": "warm_up needs cell labels",
     "data.template=jinja": "choose from chat, plain",
+    "model.chat_template=llama4": "choose from chatml, llama3, qwen3, vicuna_v1",
+    "model.fusion_kwargs=4": "model.fusion_kwargs is 4: a mapping is expected",
+    "model.vision=": "model.vision is None: a text is expected",
+    "model.vision=''": "model.vision is not set",
+    "optim.learning_rate=fast": "optim.learning_rate is 'fast': a number is expected",
+    "trained=fusion": "trained is 'fusion': a list is expected, such as",
+    "trained=[eyes]": "trained names 'eyes': choose from vision, fusion, projector, text",
+    "trained=[1]": r"trained\[0\] is 1: a text is expected",
+    "trained=[projector]": "set lora.rank=0, or add text to trained",
+    "trained=[vision,text]": "set data.cache_features=false",
+    "log_to=[visdom]": "log_to names 'visdom': choose from tensorboard, trackio, wandb",
+    "model.retrofit=somewhere": "leave those out",
+    "data.augment=true": "cached features cannot be augmented",
+    "data.pack_tokens=100": "less than data.max_length 512: raise it",
+    "optim.micro_batch_size=3": "not a multiple of micro_batch_size 3",
+    "optim.save_steps=0": "optim.save_steps is 0: at least 1 is expected",
 }
 
 
@@ -49,10 +61,50 @@ def test_bad_override(override):
     assert "\n" not in str(caught.value)
 
 
+def test_overrides_of_lists_and_their_elements():
+    recipe = load_recipe("tiny_instruct", ["data.train=[a.json,b.json]", "log_to=[wandb]", "trained=[text,fusion]"])
+    assert (recipe.data.train, recipe.log_to) == (["a.json", "b.json"], ["wandb"])
+    assert recipe.trains() == ("fusion", "text")  # in the order of the model
+
+
+RETROFIT = "llava15_7b_retrofit"
+BAD_RETROFIT = {
+    "model.vision=x": "takes the place of model.vision and model.text",
+    "model.fusion=mean": "leave model.fusion at igva",
+    "model.instruction=null": "set model.instruction",
+    "model.image_size=224": "leave model.image_size out",
+    "model.vision_pool=2": "leave model.vision_pool out",
+    "model.projector_norm=true": "leave model.projector_norm out",
+}
+
+
+@pytest.mark.parametrize("override", BAD_RETROFIT)
+def test_bad_override_of_a_retrofit(override):
+    with pytest.raises(UserError, match=f"^{RETROFIT}: model.retrofit .*{BAD_RETROFIT[override]}"):
+        load_recipe(RETROFIT, [override])
+
+
+def test_settings_survive_run_json():
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        assert recipe_from(json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
+
+
 def test_unknown_recipe_and_broken_yaml(tmp_path):
-    with pytest.raises(UserError, match=r"no recipe 'tiny'.*tiny_align"):
+    with pytest.raises(UserError, match=r"no recipe 'tiny': choose from .*tiny_align"):
         load_recipe("tiny")
+    with pytest.raises(UserError, match=r"no recipe 'tiny_aling': did you mean tiny_align\?"):
+        load_recipe("tiny_aling")
+    with pytest.raises(UserError, match=r"nowhere.yaml cannot be read: No such file.*igva recipe list"):
+        load_recipe("nowhere.yaml")
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG")
+    with pytest.raises(UserError, match=r"picture.png cannot be read: it is no text"):
+        load_recipe(str(picture))
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [1")
     with pytest.raises(UserError, match="not valid YAML"):
+        load_recipe(str(broken))
+    broken.write_text("- a")
+    with pytest.raises(UserError, match="a mapping of settings is expected"):
         load_recipe(str(broken))

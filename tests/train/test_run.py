@@ -157,7 +157,6 @@ BAD = {
     "model.fusion_kwargs={groups: [[1, 30]]}": "layer 30 does not exist",
     "model.fusion_kwargs={groups: [[1, 2], [2, 3]]}": "overlap",
     "model.vision=embedded:eyes": "there is no embedded:eyes",
-    "optim.micro_batch_size=2": "not a multiple",
     "data.max_length=3": "would cut image tokens|no token is left to learn",
 }
 

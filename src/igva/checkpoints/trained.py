@@ -1,4 +1,4 @@
-"""What a run trained, as one safetensors file: fusion, projector, and the language model's LoRA factors.
+"""What a run trained, as one safetensors file: fusion, projector, the language model or its LoRA factors.
 
 Names are those of the model without its ``model.`` prefix; a LoRA pair stands as ``NAME.lora_A`` and ``NAME.lora_B``
 of the linear layer it adds to. The file's metadata holds the LoRA scale.
@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from igva.errors import UserError
 
@@ -22,12 +23,27 @@ _LORA = {".lora_A.default.weight": ".lora_A", ".lora_B.default.weight": ".lora_B
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every trainable parameter of the model, by its name in the file, on the CPU."""
+    """Every trainable parameter of the model, by its name in the file, whole and on the CPU.
+
+    Where devices share the parameters, each of them must call this.
+    """
     return {
-        _file_name(name): parameter.detach().cpu().contiguous()
+        _file_name(name): _whole(parameter).cpu().contiguous()
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    """A parameter, put together where it is spread over devices."""
+    if isinstance(parameter, DTensor):
+        return parameter.detach().full_tensor()
+    if hasattr(parameter, "ds_id"):  # ZeRO-3
+        from deepspeed import zero
+
+        with zero.GatheredParameters([parameter]):
+            return parameter.detach().clone()
+    return parameter.detach()
 
 
 def _file_name(name: str) -> str:
@@ -38,13 +54,18 @@ def _file_name(name: str) -> str:
     return name
 
 
-def save_trained(model: nn.Module, path: Path, lora_scale: float, dtype: torch.dtype | None = None) -> None:
+def save_trained(
+    model: nn.Module, path: Path, lora_scale: float, dtype: torch.dtype | None = None, *, write: bool = True
+) -> None:
     """Write the trainable parameters: to a temporary name, flushed, renamed.
 
     Args:
         dtype: round to this first; default: as they are.
+        write: False on all devices but one, which help to gather only.
     """
     tensors = {name: value.to(dtype) if dtype else value for name, value in trained_tensors(model).items()}
+    if not write:
+        return
     part = path.with_suffix(".part")
     save_file(tensors, part, metadata={"format": "pt", "lora_scale": repr(lora_scale)})
     with part.open("rb") as file:
@@ -78,7 +99,10 @@ def restore_trained(model: nn.Module, path: Path) -> None:
         odd = sorted(parameters.keys() ^ tensors.keys())
         raise UserError(f"{path} was made by another recipe: {odd[0]} is in one of the two only")
     for name, value in tensors.items():
-        parameters[name].copy_(value)
+        target = parameters[name]
+        if isinstance(target, DTensor):
+            value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
+        target.copy_(value)
 
 
 @torch.no_grad()

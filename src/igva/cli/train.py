@@ -6,7 +6,7 @@ HELP = "train a model from a recipe"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="a packaged recipe (tiny_align, tiny_instruct) or a YAML file")
+    parser.add_argument("recipe", metavar="RECIPE", help="a packaged recipe (igva recipe list) or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the output folder")
 
@@ -17,4 +17,4 @@ def main(args: argparse.Namespace) -> None:
     recipe = load_recipe(args.recipe, args.overrides)
     from igva.train.run import run
 
-    print(f"finished: {run(recipe, resume=args.resume)}")
+    print(f"finished: {run(recipe, args.resume, name=args.recipe, overrides=args.overrides)}")

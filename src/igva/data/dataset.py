@@ -1,35 +1,33 @@
-"""Records → samples of tensors, one at a time."""
+"""Records → samples of tensors: by number, or as a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import random
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from igva.data.images import open_image
-from igva.data.labels import encode_supervised
-from igva.data.records import Record
-from igva.errors import UserError
+from igva.data.records import Record, strict
+from igva.data.samples import CachedInstructions, CachedLayers, Policy, Sample, SampleBuilder
+from igva.data.webdataset import RecordStream, scan_shard
 from igva.model.processing_igva import IgvaProcessor
-from igva.model.vision_layers import VisionLayers
 
-Sample = dict[str, Any]
+__all__ = ["ChatDataset", "ChatStream", "Sample"]
+
+SHUFFLE_BUFFER = 256  # records of a stream, with the bytes of their pictures, that wait in memory
+_T = TypeVar("_T")
 
 
 class ChatDataset(Dataset[Sample]):
-    """Records as tensors.
+    """Records by number.
 
-    A sample has ``input_ids`` and ``labels (S,)``; with pictures either ``pixel_values (n, 3, h, w)`` or cached
-    ``layer_patches (n, T, N, D)`` and ``layer_descriptors (n, T, D)``; with instructions either
-    ``instruction_turns`` (texts) or ``instruction_embeds (n, E)``; ``id``, ``source`` and the number of ``images``
-    for messages and figures.
+    Index ``epoch * len(dataset) + i`` is record ``i`` in that epoch. What is random about a sample depends on the
+    seed, the epoch and ``i`` alone, so neither the number of data loading processes nor a resume changes it.
 
     Args:
-        layers: picture paths → cached layer means, or None to load the pictures.
-        instructions: user turns → their mean sentence vector ``(E,)``, or None to tokenise them.
-        zero_images: replace every picture by nothing (all features zero): the blind control.
+        layers, instructions, zero_images, on_bad_image, augment, seed, …: see ``SampleBuilder``.
     """
 
     def __init__(
@@ -39,58 +37,128 @@ class ChatDataset(Dataset[Sample]):
         *,
         chat_template: str | None = None,
         max_length: int | None = None,
-        layers: Callable[[Sequence[Any]], VisionLayers] | None = None,
-        instructions: Callable[[Sequence[str]], Tensor] | None = None,
+        layers: CachedLayers | None = None,
+        instructions: CachedInstructions | None = None,
         zero_images: bool = False,
+        on_bad_image: Policy = "fail",
+        augment: bool = False,
+        seed: int = 0,
     ):
-        if zero_images and layers is None:
-            raise UserError("zero_images needs cached features: set cache_features=true")
         self.records = records
         self.processor = processor
-        self.chat_template = chat_template
-        self.max_length = max_length
-        self.layers = layers
-        self.instructions = instructions
-        self.zero_images = zero_images
+        self.build = SampleBuilder(
+            processor,
+            chat_template=chat_template,
+            max_length=max_length,
+            layers=layers,
+            instructions=instructions,
+            zero_images=zero_images,
+            on_bad_image=on_bad_image,
+            augment=augment,
+            seed=seed,
+        )
 
     def __len__(self) -> int:
         return len(self.records)
 
+    def __getitem__(self, index: int) -> Sample:
+        epoch, i = divmod(index, len(self.records))
+        return self.build(self.records[i], epoch, i)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """One epoch; by indices alone, of which all are valid, it would never end."""
+        return (self[i] for i in range(len(self)))
+
     def lengths(self) -> list[int]:
         """About how many tokens each sample has, from its characters: enough to batch like with like."""
-        per_image = self.processor.num_image_tokens
-        return [
-            len(record.images) * per_image
-            + sum(len(item.get("text", "")) for message in record.chat for item in message["content"]) // 4
-            for record in self.records
-        ]
+        return [estimated_tokens(record, self.processor.num_image_tokens) for record in self.records]
 
-    def __getitem__(self, index: int) -> Sample:
-        record = self.records[index]
-        ids, labels = encode_supervised(
-            self.processor,
-            record.chat,
-            name=f"sample {record.id}",
-            chat_template=self.chat_template,
-            max_length=self.max_length,
+    def modalities(self) -> list[bool]:
+        """Which records have pictures."""
+        return [bool(record.images) for record in self.records]
+
+
+class ChatStream(IterableDataset[Sample]):
+    """The records of shards, once an epoch, in an order that the seed and the epoch decide.
+
+    Each of ``world_size`` ranks and, within a rank, each data loading process gets a part of the records; together
+    they get every record once. The processes of a rank share the shards among them, or, where there are fewer shards
+    than processes, the records. Ranks share the records, so that they get as many each, give or take one per process.
+
+    Args:
+        rank, world_size: leave them where something else (such as accelerate) deals the samples out to the ranks.
+        on_bad_image, augment, seed, …: see ``SampleBuilder``.
+    """
+
+    def __init__(
+        self,
+        stream: RecordStream,
+        processor: IgvaProcessor,
+        *,
+        chat_template: str | None = None,
+        max_length: int | None = None,
+        on_bad_image: Policy = "fail",
+        augment: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.stream = stream
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.build = SampleBuilder(
+            processor,
+            chat_template=chat_template,
+            max_length=max_length,
+            on_bad_image=on_bad_image,
+            augment=augment,
+            seed=seed,
         )
-        sample: Sample = {"input_ids": ids, "labels": labels, "source": record.source, "id": record.id}
-        sample["images"] = len(record.images)
-        if record.images:
-            self._add_images(sample, record)
-        return sample
 
-    def _add_images(self, sample: Sample, record: Record) -> None:
-        if self.layers is not None:
-            means = self.layers(record.images)
-            scale = 0.0 if self.zero_images else 1.0
-            sample["layer_patches"] = means.patches * scale
-            sample["layer_descriptors"] = means.descriptors * scale
-        else:
-            sample["pixel_values"] = self.processor.prepare_images([open_image(path) for path in record.images])
-        if self.processor.use_instructions:
-            turns = self.processor.user_turns(record.chat)
-            if self.instructions is not None:
-                sample["instruction_embeds"] = self.instructions(turns).expand(len(record.images), -1)
-            else:
-                sample["instruction_turns"] = [turns] * len(record.images)
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and the augmentation of an epoch, before iterating."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Samples; raises ``SampleError`` as ``SampleBuilder`` does, ``UserError`` for a malformed record."""
+        info = get_worker_info()
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        part = f"{self.rank}/{self.world_size} {worker}/{workers}"
+        order = random.Random(f"{self.seed} {self.epoch} {part}")
+        for position, record in _shuffled(self._part(worker, workers), order):
+            yield self.build(record, self.epoch, position)
+
+    def _part(self, worker: int, workers: int) -> Iterator[tuple[tuple[int, int], Record]]:
+        """This process's records and where they stand: number of the shard, number in it."""
+        shards = list(enumerate(self.stream.shards))
+        random.Random(f"{self.seed} {self.epoch}").shuffle(shards)
+        by_record = len(shards) < workers
+        records = (
+            ((number, place), record)
+            for number, shard in (shards if by_record else shards[worker::workers])
+            for place, record in enumerate(strict(scan_shard(shard)))
+        )
+        first = self.rank * workers + worker if by_record else self.rank
+        return islice(records, first, None, self.world_size * (workers if by_record else 1))
+
+
+def estimated_tokens(record: Record, per_image: int) -> int:
+    """About how many tokens a record has: its pictures', and one for four characters."""
+    texts = (item.get("text", "") for message in record.chat for item in message["content"])
+    return len(record.images) * per_image + sum(map(len, texts)) // 4
+
+
+def _shuffled(items: Iterator[_T], rng: random.Random, size: int = SHUFFLE_BUFFER) -> Iterator[_T]:
+    """The items in another order: each next one changes places with a random one of those that wait."""
+    waiting: list[Any] = []
+    for item in items:
+        if len(waiting) < size:
+            waiting.append(item)
+            continue
+        i = rng.randrange(size)
+        yield waiting[i]
+        waiting[i] = item
+    rng.shuffle(waiting)
+    yield from waiting

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from igva.errors import UserError
-from igva.model.processing_igva import IgvaProcessor
+from igva.model.processing_igva import IgvaProcessor, TypedSpecials
 
 IGNORE = -100
+
+Span = tuple[int, int]  # start and end, in characters of the rendered chat
 
 
 def encode_supervised(
@@ -38,7 +41,7 @@ def encode_supervised(
         for i, message in enumerate(messages)
         if message["role"] == "assistant"
     ]
-    ids, characters = processor.tokenize(text, typed, add_special_tokens=not processor.starts_with_bos(text))
+    ids, characters = _tokenize(processor, text, typed, spans)
     full_ids: list[int] = []
     labels: list[int] = []
     for token, (start, end) in zip(ids, characters, strict=True):
@@ -65,13 +68,40 @@ def _assistant_span(
     text: str,
     chat_template: str | None,
     name: str,
-) -> tuple[int, int]:
-    """Start and end, in characters of ``text``, of what message ``index`` adds."""
+) -> Span:
+    """The part of ``text`` that message ``index`` adds, without white space behind its end-of-turn token."""
     before = processor.render(messages[:index], chat_template, add_generation_prompt=True)
-    after = processor.render(messages[: index + 1], chat_template).rstrip()
-    if not text.startswith(before) or not text.startswith(after):
+    after = processor.render(messages[: index + 1], chat_template)
+    end = len(after.rstrip())
+    if not text.startswith(before) or not text.startswith(after[:end]):
         raise UserError(
             f"{name}: the chat template rewrites earlier turns, so the assistant's tokens cannot be found: "
-            "use a template that only appends"
+            "set model.chat_template to one that only appends (chatml, llama3, qwen3 or vicuna_v1)"
         )
-    return len(before), len(after)
+    said = "".join(item["text"] for item in messages[index]["content"] if item["type"] == "text").rstrip()
+    if said and after.endswith(said, 0, end) and after.startswith("\n", end):
+        end += 1  # nothing but a line break ends the turn, as in LLaVA's stage 1: it is what the model has to say
+    return len(before), end
+
+
+def _tokenize(
+    processor: IgvaProcessor, text: str, typed: TypedSpecials, spans: Sequence[Span]
+) -> tuple[list[int], list[Span]]:
+    """Token ids of a rendered chat and their characters; no token reaches across the edge of a span.
+
+    A token that merged the end of the prompt with the start of the answer would be one that no prompt ends with,
+    and would leave the answer's first letters unlearnt. The text is cut where that happens, and only there: a
+    tokenizer may treat the start of a text in its own way.
+    """
+    special = not processor.starts_with_bos(text)
+    ids, characters = processor.tokenize(text, typed, add_special_tokens=special)
+    inside = {place for start, end in characters for place in range(start + 1, end)}
+    cuts = sorted(inside.intersection(edge for span in spans for edge in span))
+    if not cuts:
+        return ids, characters
+    ids, characters = [], []
+    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        part, offsets = processor.tokenize(text[start:end], typed, add_special_tokens=special and start == 0)
+        ids += part
+        characters += [(start + a, start + b) for a, b in offsets]
+    return ids, characters

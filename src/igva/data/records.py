@@ -1,16 +1,18 @@
-"""Training and evaluation data → chat records: LLaVA JSON and JSON Lines."""
+"""Chat records, and how an entry of a data set becomes one; the formats have files of their own."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from igva.data.images import ImageSource
 from igva.errors import UserError
 
+IMAGE_KEYS = ("image", "images")
+TURN_KEYS = ("conversations", "messages")
+PLACEHOLDER = "<image>"
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
-_PLACEHOLDER = "<image>"
 
 
 @dataclass(frozen=True)
@@ -28,92 +30,132 @@ class Record:
 
     id: str
     chat: list[dict[str, Any]]
-    images: tuple[Path, ...]
+    images: tuple[ImageSource, ...]
     source: str
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def read_llava(path: str | Path, image_root: str | Path | None = None) -> list[Record]:
-    """Read LLaVA data: a JSON list, or one JSON object per line (``.jsonl``).
+# What a format's reader gives: each sample, or in its place what is wrong with it.
+Scan = Iterator[Record | UserError]
+
+
+def strict(scan: Iterable[Record | UserError]) -> Iterator[Record]:
+    """The records of a scan; raises at the first sample that is not one."""
+    for item in scan:
+        if isinstance(item, UserError):
+            raise item
+        yield item
+
+
+def record_from(entry: Any, images: Sequence[ImageSource], *, place: str, name: str, source: str) -> Record:
+    """Check one entry and make it a record.
 
     Args:
-        image_root: the folder that image paths start from; default: the file's own.
+        entry: what the file holds: turns under ``conversations`` or ``messages``, each either LLaVA's
+            (``from``, ``value``) or OpenAI's (``role``, ``content``: a string, or a list of text and image parts).
+        images: its pictures.
+        place: where it stands, for messages.
+        name, source: stand in for its ``id`` and its ``source`` or ``task`` where it has none.
 
     Raises:
-        UserError: the file or an entry is malformed; the message names the line or sample.
+        UserError: no turns, roles out of order, or placeholders and pictures that differ in number.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: check data.train, or make the data with `igva probe build`")
-    root = Path(image_root) if image_root is not None else path.parent
-    if not root.is_dir():
-        raise UserError(f"the image folder {root} does not exist: check data.image_root")
-    entries = _read_entries(path)
-    if not entries:
-        raise UserError(f"{path} holds no samples")
-    return [_record(entry, number, path, root) for number, entry in enumerate(entries)]
-
-
-def _read_entries(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8")
-    try:
-        if path.suffix == ".jsonl":
-            return [_read_line(line, number, path) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-        entries = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
-    if not isinstance(entries, list):
-        raise UserError(f"{path}: a list of samples is expected, not a {type(entries).__name__}")
-    return entries
-
-
-def _read_line(line: str, number: int, path: Path) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
-
-
-def _record(entry: Any, number: int, path: Path, root: Path) -> Record:
-    where = f"{path}, sample {number}"
-    if not isinstance(entry, dict):
-        raise UserError(f"{where}: an object is expected, not a {type(entry).__name__}")
-    name = str(entry.get("id", number))
-    where = f"{path}, sample {number} (id {name})"
-    turns = entry.get("conversations", entry.get("messages"))
+    check_entry(entry, place)
+    identity = _first(entry, ("id",))
+    name = name if identity is None else str(identity)
+    where = f"{place} (id {name})"
+    turns = _first(entry, TURN_KEYS)
     if not isinstance(turns, list) or not turns:
         raise UserError(f"{where}: it has no conversations")
-    files = entry.get("image", entry.get("images")) or []
-    files = [files] if isinstance(files, str) else list(files)
     chat = [_message(turn, where) for turn in turns]
     _check_roles([m["role"] for m in chat], where)
     places = sum(item["type"] == "image" for m in chat for item in m["content"])
-    if places == 0 and files:  # LLaVA puts the picture first where the text does not say where it goes
+    if places == 0 and images:  # LLaVA puts the picture first where the text does not say where it goes
         first = next(m for m in chat if m["role"] == "user")
-        first["content"] = [{"type": "image", "image": None} for _ in files] + first["content"]
-    elif places != len(files):
-        raise UserError(f"{where}: {places} {_PLACEHOLDER} placeholders but {len(files)} images")
-    extra = {k: v for k, v in entry.items() if k not in ("id", "image", "images", "conversations", "messages")}
-    source = str(entry.get("source", entry.get("task", path.stem)))
-    return Record(name, chat, tuple(root / file for file in files), source, extra)
+        first["content"] = [{"type": "image", "image": None} for _ in images] + first["content"]
+    elif places != len(images):
+        raise UserError(f"{where}: {places} {PLACEHOLDER} placeholders but {len(images)} images")
+    extra = {k: v for k, v in entry.items() if k not in ("id", *IMAGE_KEYS, *TURN_KEYS) and v is not None}
+    return Record(name, chat, tuple(images), str(_first(entry, ("source", "task")) or source), extra)
+
+
+def check_entry(entry: Any, place: str) -> None:
+    """Raise ``UserError`` unless an entry is an object."""
+    if not isinstance(entry, dict):
+        raise UserError(f"{place}: an object is expected, not a {type(entry).__name__}")
+
+
+def image_names(entry: dict[str, Any], place: str) -> list[str]:
+    """The file names an entry gives for its pictures.
+
+    Raises:
+        UserError: they are not text.
+    """
+    names = _first(entry, IMAGE_KEYS) or []
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"{place}: its image is neither a file name nor a list of file names")
+    return names
+
+
+def _first(entry: dict[str, Any], keys: Sequence[str]) -> Any:
+    """The value of the first of these keys that has one: a table has all its columns in every row."""
+    return next((entry[key] for key in keys if entry.get(key) is not None), None)
 
 
 def _message(turn: Any, where: str) -> dict[str, Any]:
-    role = turn.get("from", turn.get("role")) if isinstance(turn, dict) else None
-    value = turn.get("value", turn.get("content")) if isinstance(turn, dict) else None
-    if role not in _ROLES or not isinstance(value, str):
+    turn = turn if isinstance(turn, dict) else {}
+    role, content = _ROLES.get(str(_first(turn, ("from", "role")))), _first(turn, ("value", "content"))
+    items = _items(content) if not isinstance(content, str) else _split(content) if role == "user" else _text(content)
+    if role is None or items is None:
         raise UserError(f"{where}: a turn needs a role ({', '.join(sorted(_ROLES))}) and a text")
-    content: list[dict[str, Any]] = []
-    for i, part in enumerate(value.split(_PLACEHOLDER) if _ROLES[role] == "user" else [value]):
+    if role != "user" and any(item["type"] == "image" for item in items):
+        raise UserError(f"{where}: a picture stands in a turn of role {role}: only a user shows pictures")
+    if not _encodable(items):
+        raise UserError(f"{where}: its text holds half a character (a lone surrogate): write it as UTF-8 again")
+    return {"role": role, "content": items}
+
+
+def _split(text: str) -> list[dict[str, Any]]:
+    """LLaVA's user text: a placeholder stands for a picture, line ends around it are not part of the text."""
+    items: list[dict[str, Any]] = []
+    for i, part in enumerate(text.split(PLACEHOLDER)):
         if i:
-            content.append({"type": "image", "image": None})
-        if text := part.strip("\n") if _ROLES[role] == "user" else part:
-            content.append({"type": "text", "text": text})
-    return {"role": _ROLES[role], "content": content}
+            items.append({"type": "image", "image": None})
+        items += _text(part.strip("\n"))
+    return items
+
+
+def _text(text: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text}] if text else []
+
+
+def _items(parts: Any) -> list[dict[str, Any]] | None:
+    """OpenAI's content parts, in which a typed placeholder is text; None if they are something else."""
+    if not isinstance(parts, list):
+        return None
+    items: list[dict[str, Any]] = []
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("image", "image_url"):
+            items.append({"type": "image", "image": None})
+        elif kind == "text" and isinstance(part.get("text"), str):
+            items += _text(part["text"])
+        else:
+            return None
+    return items
+
+
+def _encodable(items: list[dict[str, Any]]) -> bool:
+    try:
+        "".join(item.get("text", "") for item in items).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_roles(roles: list[str], where: str) -> None:
     turns = roles[1:] if roles[0] == "system" else roles
     expected = ["user", "assistant"] * ((len(turns) + 1) // 2)
-    if turns != expected[: len(turns)] or len(turns) % 2:
+    if turns != expected[: len(turns)] or len(turns) % 2 or not turns:
         raise UserError(f"{where}: turns must alternate user, assistant and end with assistant; they are {roles}")

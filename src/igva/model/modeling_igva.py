@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutpu
 from .configuration_igva import IgvaConfig
 from .fusions import build_fusion
 from .instruction_encoder import encode_instructions
-from .projector import Projector
+from .projector import build_projector
 from .vision_layers import VisionLayers, run_tower
 
 # The inputs that have one row per image, not per sample.
@@ -118,15 +118,7 @@ class IgvaModel(IgvaPreTrainedModel):
             AutoModel.from_config(config.instruction_config) if config.instruction_config is not None else None
         )
         self.fusion = build_fusion(config.fusion, config.fusion_kwargs or {}, config.fusion_dims())
-        text_width = config.text_config.hidden_size  # type: ignore[union-attr]
-        self.projector = Projector(
-            self.fusion.output_dim,
-            config.projector_hidden_size or text_width,
-            text_width,
-            act=config.projector_hidden_act,
-            bias=config.projector_bias,
-            norm=config.projector_norm,
-        )
+        self.projector = build_projector(config, self.fusion.output_dim)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -270,6 +262,7 @@ class IgvaModel(IgvaPreTrainedModel):
         layer_patches: Tensor | None = None,
         layer_descriptors: Tensor | None = None,
         mm_encoder_outputs: dict[str, IgvaImageFeatures] | None = None,
+        dummy_image: bool = False,
         **kwargs: Any,
     ) -> IgvaModelOutputWithPast:
         """Embed the text, put the visual tokens into their places, run the language model.
@@ -277,6 +270,8 @@ class IgvaModel(IgvaPreTrainedModel):
         Args:
             input_ids: ``(B, S)``; the place of each visual token holds ``image_token_id``.
             mm_encoder_outputs: ``{"image": get_image_features(...)}``, instead of the image inputs.
+            dummy_image: the image inputs stand for nothing and have no placeholders. They pass through every module
+                and count zero times: devices that train together must all run, and reduce, the same modules.
             The image inputs are those of ``get_image_features``; their rows follow the placeholders' order.
         """
         if (input_ids is None) == (inputs_embeds is None):
@@ -298,6 +293,10 @@ class IgvaModel(IgvaPreTrainedModel):
         visual_tokens = None
         if image is not None:
             visual_tokens = torch.cat(list(image.pooler_output)).to(inputs_embeds.device, inputs_embeds.dtype)
+        if visual_tokens is not None and dummy_image:
+            inputs_embeds = inputs_embeds + 0 * visual_tokens.sum()
+            image, visual_tokens = None, None
+        elif visual_tokens is not None:
             mask = self.get_placeholder_mask(input_ids, inputs_embeds, visual_tokens)
             inputs_embeds = inputs_embeds.masked_scatter(mask, visual_tokens)
 
@@ -379,12 +378,15 @@ class IgvaForConditionalGeneration(IgvaPreTrainedModel, GenerationMixin):
         Args:
             labels: ``(B, S)``, −100 where nothing is predicted.
             logits_to_keep: how many logits from the end (0: all), or an index of positions.
+            num_items_in_batch, num_images_in_batch: what the loss and the fusion's ``aux_loss`` are averaged over
+                when this is a part of a larger batch: all its supervised tokens, and all its images.
             supervised_logits_only: with ``labels``, compute logits only where something is predicted: ``logits``
                 is then ``(1, M, V)``, the supervised positions in reading order. The loss is the same; a short
                 answer after a long prompt costs a fraction of the head.
         """
         # Names that only the loss understands must not reach the language model.
         loss_kwargs = {"num_items_in_batch": kwargs.pop("num_items_in_batch", None)}
+        num_images_in_batch = kwargs.pop("num_images_in_batch", None)
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
@@ -410,6 +412,10 @@ class IgvaForConditionalGeneration(IgvaPreTrainedModel, GenerationMixin):
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             hidden = hidden[:, keep]
         logits = self.lm_head(hidden)
+        aux_loss = outputs.aux_loss
+        if aux_loss is not None and num_images_in_batch is not None:
+            weights = outputs.fusion_weights
+            aux_loss = aux_loss * (weights.shape[0] / num_images_in_batch)
 
         loss = None
         if labels is not None:
@@ -420,8 +426,8 @@ class IgvaForConditionalGeneration(IgvaPreTrainedModel, GenerationMixin):
                 shift_labels=shift_labels,
                 **loss_kwargs,
             )
-            if self.training and outputs.aux_loss is not None:
-                loss = loss + outputs.aux_loss.to(loss.device)
+            if self.training and aux_loss is not None:
+                loss = loss + aux_loss.to(loss.device)
         return IgvaCausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -430,7 +436,7 @@ class IgvaForConditionalGeneration(IgvaPreTrainedModel, GenerationMixin):
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,
             fusion_weights=outputs.fusion_weights,
-            aux_loss=outputs.aux_loss,
+            aux_loss=aux_loss,
         )
 
     # --- generation -------------------------------------------------------------------------------------------

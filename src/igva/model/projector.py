@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from .configuration_igva import IgvaConfig
+
 
 class Projector(nn.Module):
     """``[LayerNorm →] Linear(D'→hidden) → GELU → Linear(hidden→H)``, LLaVA-1.5's ``mlp2x_gelu``.
@@ -25,3 +27,16 @@ class Projector(nn.Module):
             features = self.norm(features)
         out: Tensor = self.linear_2(self.act(self.linear_1(features)))
         return out
+
+
+def build_projector(config: IgvaConfig, input_dim: int) -> Projector:
+    """The projector of a config, for fused features ``input_dim`` wide."""
+    text_width = config.text_config.hidden_size  # type: ignore[union-attr]
+    return Projector(
+        input_dim,
+        config.projector_hidden_size or text_width,
+        text_width,
+        act=config.projector_hidden_act,
+        bias=config.projector_bias,
+        norm=config.projector_norm,
+    )

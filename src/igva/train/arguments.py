@@ -17,6 +17,8 @@ from igva.errors import UserError
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 PARTS = ("vision", "fusion", "projector", "text")  # what a run may train, as `trained` names it
+_NOT_WITH_RETROFIT = ("image_size", "vision_pool", "projector_hidden_size", "projector_norm")
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a mapping"}
 
 
 @dataclass
@@ -27,7 +29,7 @@ class ModelArguments:
     text: str = ""  # folder, hub id, or embedded:text
     instruction: str | None = None  # folder, hub id, or embedded:instruction
     retrofit: str | None = None  # a LLaVA checkpoint in place of vision and text; the fusion is igva
-    chat_template: Literal["chatml", "vicuna_v1"] | None = None  # default: the language model's own
+    chat_template: Literal["chatml", "llama3", "qwen3", "vicuna_v1"] | None = None  # default: the language model's own
     fusion: str = "igva"
     fusion_kwargs: dict[str, Any] = field(default_factory=dict)
     image_size: int | None = None
@@ -116,6 +118,7 @@ class Recipe:
     trained: list[str] | None = None  # of PARTS; default: what the stage trains
     distributed: Literal["ddp", "fsdp", "zero2", "zero3"] = "ddp"  # how several devices share the work
     log_to: list[str] = field(default_factory=list)  # of tensorboard, trackio, wandb
+    export: bool = True  # write the whole model beside what was trained; else `igva merge` does it later
     model: ModelArguments = field(default_factory=ModelArguments)
     data: DataArguments = field(default_factory=DataArguments)
     lora: LoraArguments = field(default_factory=LoraArguments)
@@ -141,12 +144,33 @@ def recipe_text(name_or_path: str) -> str:
     Raises:
         UserError: there is neither.
     """
-    if name_or_path in recipe_names():
-        return (_folder() / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     path = Path(name_or_path)
-    if path.is_file():
+    if name_or_path in recipe_names() or not (path.is_file() or path.suffix):
+        return packaged_text(name_or_path)
+    try:
         return path.read_text(encoding="utf-8")
-    raise UserError(f"there is no recipe {name_or_path!r}: choose from {', '.join(recipe_names())}, or name a file")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise UserError(f"{path} cannot be read: {reason}: see `igva recipe list` for the packaged ones") from error
+
+
+def packaged_text(name: str) -> str:
+    """The YAML text of a packaged recipe.
+
+    Raises:
+        UserError: there is none of that name; the message has the nearest one.
+    """
+    names = recipe_names()
+    if name in names:
+        return (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    near = difflib.get_close_matches(name, names, n=1)
+    remedy = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
+    raise UserError(f"there is no recipe {name!r}: {remedy}")
+
+
+def recipe_summary(name: str) -> str:
+    """What a packaged recipe's first line says of it."""
+    return packaged_text(name).partition("\n")[0].removeprefix(f"# {name}: ")
 
 
 def _folder() -> Any:
@@ -174,6 +198,16 @@ def load_recipe(name_or_path: str, overrides: typing.Sequence[str] = ()) -> Reci
     return recipe
 
 
+def recipe_from(values: dict[str, Any]) -> Recipe:
+    """A recipe from its settings as ``run.json`` keeps them.
+
+    Raises:
+        UserError: they are not this version's.
+    """
+    recipe: Recipe = _typed(Recipe, values, "")
+    return recipe
+
+
 def _problem(recipe: Recipe) -> str | None:
     """What is wrong with settings that are each of the right type."""
     model, data, optim, lora = recipe.model, recipe.data, recipe.optim, recipe.lora
@@ -192,6 +226,11 @@ def _problem(recipe: Recipe) -> str | None:
         return "model.retrofit takes the place of model.vision and model.text: leave those out"
     if model.retrofit and model.fusion != "igva":
         return "model.retrofit makes an igva model: leave model.fusion at igva"
+    if model.retrofit and not model.instruction:
+        return "model.retrofit needs the sentence encoder for the questions: set model.instruction"
+    for key in _NOT_WITH_RETROFIT if model.retrofit else ():
+        if getattr(model, key) != getattr(ModelArguments, key):
+            return f"model.retrofit takes everything but the fusion from its checkpoint: leave model.{key} out"
     if recipe.warm_up.steps and not data.cells:
         return "warm_up needs cell labels: set data.cells, or warm_up.steps=0"
     if "vision" in recipe.trains() and (data.cache_features or recipe.warm_up.steps):
@@ -273,4 +312,4 @@ def _value(hint: Any, value: Any, key: str) -> Any:
             pass
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise UserError(f"{key} is {value!r}: a {hint.__name__} is expected")
+    raise UserError(f"{key} is {value!r}: {_KINDS[hint]} is expected")

@@ -1,24 +1,29 @@
 """Layer means and sentence vectors, computed once and kept.
 
 A layer mean depends on the picture, the tower and the taps alone, so it is keyed by these: the picture by the hash
-of its file, the tower by the hash of its weights. Only the taps a fusion asks for are kept, never raw layers.
+of its encoded bytes, the tower by the hash of its weights. Only the taps a fusion asks for are kept, never raw layers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from igva.data.images import open_image
+from igva.data.blank import blank_image
+from igva.data.images import ImageSource, image_bytes, open_image
+from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.model.vision_layers import VisionLayers
@@ -43,15 +48,18 @@ def tower_key(model: IgvaForConditionalGeneration, processor: IgvaProcessor) -> 
     return digest.hexdigest()[:16]
 
 
-def picture_key(path: Path) -> str:
-    """The hash of a picture's file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def picture_key(image: ImageSource) -> str:
+    """The hash of a picture's encoded bytes; raises ``UserError`` where there are none."""
+    return hashlib.sha256(image_bytes(image)).hexdigest()
 
 
 class LayerCache:
     """Layer means on disk, memory-mapped: files of ``SHARD`` pictures and an index.
 
-    Calling it with picture paths gives their ``VisionLayers``.
+    Calling it with pictures gives their ``VisionLayers``.
+
+    Attributes:
+        bad: pictures that ``fill`` could not read, name → why.
     """
 
     def __init__(self, model: IgvaForConditionalGeneration, processor: IgvaProcessor, root: Path | None = None):
@@ -60,33 +68,73 @@ class LayerCache:
         self.folder = (root or home() / "features") / tower_key(model, processor)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._place: dict[str, tuple[str, int]] = {}  # picture key -> file, row
-        self._keys: dict[Path, str] = {}
+        self.bad: dict[str, str] = {}
+        self._keys: dict[ImageSource, str] = {}
         self._open: dict[str, Any] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take notice of what another process has computed."""
         for index in sorted(self.folder.glob("*.json")):
             for row, key in enumerate(json.loads(index.read_text())):
                 self._place[key] = (index.with_suffix(".safetensors").name, row)
 
-    def fill(self, paths: Iterable[Path], batch_size: int = 16) -> None:
-        """Compute what is missing; what is there already is kept. Progress on standard error."""
-        todo: dict[str, Path] = {}
-        for path in dict.fromkeys(paths):
-            key = self._key(path)
-            if key not in self._place:
-                todo.setdefault(key, path)
-        entries = list(todo.items())
-        with tqdm(total=len(entries), desc="vision features", unit="picture", disable=not entries) as bar:
-            for start in range(0, len(entries), SHARD):
-                shard = entries[start : start + SHARD]
-                means = [self._compute(shard[i : i + batch_size], bar) for i in range(0, len(shard), batch_size)]
-                self._write([key for key, _ in shard], means)
+    def fill(self, images: Iterable[ImageSource], batch_size: int = 16, on_bad: str = "fail") -> None:
+        """Compute what is missing; what is there already is kept. Progress on standard error.
+
+        Args:
+            on_bad: ``fail``, or ``record``: pictures that cannot be read are noted in ``bad``, and the blank picture that stands
+                in for them is computed.
+
+        Raises:
+            UserError: a picture cannot be read and ``on_bad`` is ``fail``.
+        """
+        todo: dict[str, list[ImageSource]] = {}  # by content
+        for image in dict.fromkeys(images):
+            with self._noting([image], on_bad):
+                if (key := self._key(image)) not in self._place:
+                    todo.setdefault(key, []).append(image)
+        self._fill(todo, batch_size, on_bad)
+        if self.bad:
+            blank = blank_image(self.processor.image_processor)
+            if (key := self._key(blank)) not in self._place:
+                self._fill({key: [blank]}, 1, "fail")
+
+    def _fill(self, todo: dict[str, list[ImageSource]], batch_size: int, on_bad: str) -> None:
+        with tqdm(total=len(todo), desc="vision features", unit="picture", disable=not todo) as bar:
+            entries = iter(todo.items())
+            while shard := list(islice(entries, SHARD)):
+                keys: list[str] = []
+                means: list[VisionLayers] = []
+                for start in range(0, len(shard), batch_size):
+                    batch = shard[start : start + batch_size]
+                    pictures: list[Image.Image] = []
+                    for key, images in batch:
+                        with self._noting(images, on_bad):
+                            pictures.append(open_image(images[0]))
+                            keys.append(key)
+                    if pictures:
+                        means.append(self._compute(pictures))
+                    bar.update(len(batch))
+                if keys:
+                    self._write(keys, means)
+
+    @contextmanager
+    def _noting(self, images: Sequence[ImageSource], on_bad: str) -> Iterator[None]:
+        """Where these pictures, all of one content, cannot be read, note it if that is wanted."""
+        try:
+            yield
+        except UserError as error:
+            if on_bad == "fail":
+                raise
+            self.bad |= {str(image): str(error) for image in images}
 
     @torch.inference_mode()
-    def _compute(self, entries: Sequence[tuple[str, Path]], bar: Any) -> VisionLayers:
-        pixels = self.processor.prepare_images([open_image(path) for _, path in entries])
+    def _compute(self, pictures: Sequence[Image.Image]) -> VisionLayers:
+        pixels = self.processor.prepare_images(pictures)
         device = self.model.device
         with torch.autocast(device.type, torch.bfloat16):
             means = self.model.model.encode_image_layers(pixels.to(device))
-        bar.update(len(entries))
         return means.to(device="cpu", dtype=torch.bfloat16)
 
     def _write(self, keys: list[str], means: list[VisionLayers]) -> None:
@@ -104,14 +152,14 @@ class LayerCache:
         index.replace(self.folder / f"{name}.json")
         self._place.update({key: (f"{name}.safetensors", row) for row, key in enumerate(keys)})
 
-    def _key(self, path: Path) -> str:
-        if path not in self._keys:
-            self._keys[path] = picture_key(path)
-        return self._keys[path]
+    def _key(self, image: ImageSource) -> str:
+        if image not in self._keys:
+            self._keys[image] = picture_key(image)
+        return self._keys[image]
 
-    def __call__(self, paths: Sequence[Path]) -> VisionLayers:
-        """The layer means of pictures that ``fill`` has seen: ``(n, T, N, D)`` and ``(n, T, D)``, bfloat16."""
-        rows = [self._read(*self._place[self._key(path)]) for path in paths]
+    def __call__(self, images: Sequence[ImageSource]) -> VisionLayers:
+        """The layer means of pictures that ``fill`` has computed: ``(n, T, N, D)`` and ``(n, T, D)``, bfloat16."""
+        rows = [self._read(*self._place[self._key(image)]) for image in images]
         return VisionLayers(torch.stack([p for p, _ in rows]), torch.stack([d for _, d in rows]))
 
     def _read(self, file: str, row: int) -> tuple[Tensor, Tensor]:

@@ -3,44 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
-import transformers
-from torch.utils.data import Dataset
+from accelerate import PartialState
 from transformers import TrainingArguments, set_seed
 
-import igva
-from igva.building import build
+from igva.building import build, resolve_part
+from igva.checkpoints.retrofit import retrofit_llava
 from igva.checkpoints.store import write_errors
 from igva.checkpoints.trained import TRAINED_FILE, apply_trained, save_trained
-from igva.data.collate import Collator
-from igva.data.dataset import ChatDataset
-from igva.data.records import Record, read_llava
+from igva.data.collate import Collator, dummy_picture
+from igva.data.dataset import ChatDataset, ChatStream
+from igva.data.records import Record
+from igva.data.sources import is_stream, open_stream, read_records
 from igva.data.templates import PLAIN
 from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.train.arguments import Recipe
+from igva.train.distributed import check_distributed, deepspeed_config, leave_deepspeed, shard, shares, world_size
 from igva.train.feature_cache import InstructionCache, LayerCache
+from igva.train.report import Report
+from igva.train.snapshots import snapshots
 from igva.train.stages import describe, lora_scale, set_trainable
+from igva.train.tracking import check_trackers
 from igva.train.trainer import IgvaTrainer
+from igva.train.validation import Validation
 from igva.train.warmup import warm_up
 
-RUN_FILE = "run.json"
 
-
-def run(recipe: Recipe, resume: bool = False) -> Path:
-    """Train as the recipe says.
+def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequence[str] = ()) -> Path:
+    """Train as the recipe says; under ``torchrun`` on several devices.
 
     Args:
         resume: go on from the newest checkpoint of the output folder, if it has one.
+        name, overrides: where the recipe came from, for ``run.json``.
 
     Returns:
         The output folder: the finished model, ``trained.safetensors`` (all that was trained), ``run.json`` (all
@@ -50,135 +51,206 @@ def run(recipe: Recipe, resume: bool = False) -> Path:
         UserError: anything the user can mend; nothing is written before data and settings have been read.
     """
     start = time.time()
-    records = read_llava(recipe.data.train, recipe.data.image_root)
+    check_distributed(recipe)
+    check_trackers(recipe)
+    shares(recipe)
+    state = PartialState(cpu=not torch.cuda.is_available())
+    data = _read(recipe)
     output = Path(recipe.output)
     if (output / TRAINED_FILE).exists() and not resume:
         raise UserError(f"{output} holds a finished run: name another output, or move it away")
     set_seed(recipe.optim.seed)
     model, processor = build_from_recipe(recipe)
-    figures: dict[str, float] = {}
-    layers = LayerCache(model, processor) if recipe.data.cache_features or recipe.warm_up.steps else None
+    layers = _layer_cache(recipe, model, processor, state)
+    figures: dict[str, Any] = {}
     if recipe.warm_up.steps and not resume and layers is not None:
-        set_trainable(model, dataclasses.replace(recipe, stage="align"))
+        set_trainable(model, dataclasses.replace(recipe, stage="align", trained=["projector"]))
         figures = warm_up(model, processor, recipe, layers)
     set_trainable(model, recipe)
-    for line in describe(model):
-        print(line)
-    output.mkdir(parents=True, exist_ok=True)
+    report = Report(recipe, model, data.train, name=name, overrides=overrides)
+    train, validation = (_dataset(recipe, records, model, processor, layers, state) for records in data)
+    if state.is_main_process:
+        for line in [*report.decided(), *describe(model)]:
+            print(line)
+        with write_errors(output):
+            output.mkdir(parents=True, exist_ok=True)
+            report.write(output, figures)
     if recipe.optim.max_steps != 0:
-        dataset = _dataset(recipe, records, model, processor, layers)
-        figures |= _train(recipe, model, processor, dataset, resume)
+        figures |= _train(recipe, model, processor, train, validation, resume)
     figures["seconds"] = round(time.time() - start, 1)
     with write_errors(output):
-        save_trained(model, output / TRAINED_FILE, lora_scale(recipe.lora))
-        (output / RUN_FILE).write_text(json.dumps(_decided(recipe, model, records, figures), indent=2) + "\n")
+        save_trained(model, output / TRAINED_FILE, lora_scale(recipe.lora), write=state.is_main_process)
+        if state.is_main_process:
+            report.write(output, figures)
     del model  # the finished one is put together from its parts again
-    export(recipe, output)
+    if recipe.export and state.is_main_process:
+        export(recipe, output / TRAINED_FILE, output)
+    state.wait_for_everyone()
     return output
 
 
-def build_from_recipe(recipe: Recipe) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
-    """The model a recipe starts from, and its processor."""
+@dataclasses.dataclass
+class _Data:
+    """Records of training and validation; a path in place of records is a stream."""
+
+    train: Sequence[Record] | str | list[str]
+    validation: Sequence[Record] | None
+
+    def __iter__(self) -> Any:
+        return iter((self.train, self.validation))
+
+
+def _read(recipe: Recipe) -> _Data:
+    """Raises ``UserError`` for everything that is wrong with the files themselves."""
+    data, optim = recipe.data, recipe.optim
+    train: Any = data.train
+    if not is_stream(train):
+        train = read_records(train, data.image_root)
+    elif data.cache_features or data.zero_images:
+        raise UserError("data.train is streamed, its features cannot be cached: set data.cache_features=false")
+    elif optim.max_steps < 0:
+        raise UserError("data.train is streamed, its length is unknown: set optim.max_steps")
+    if data.validation is not None and is_stream(data.validation):
+        raise UserError("data.validation is streamed: give a file or a Hugging Face data set")
+    return _Data(train, read_records(data.validation, data.image_root) if data.validation else None)
+
+
+def build_from_recipe(recipe: Recipe, train: bool = True) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
+    """The model a recipe starts from, and its processor.
+
+    Args:
+        train: False to get a model that can be saved: nothing in 4 bits.
+    """
     settings = dataclasses.asdict(recipe.model)
-    init_from = settings.pop("init_from")
-    model, processor = build(**settings)
+    init_from, source = settings.pop("init_from"), settings.pop("retrofit")
+    dtype = getattr(torch, settings.pop("dtype"))
+    if source:
+        instruction = settings["instruction"] and resolve_part(settings["instruction"])
+        converted = retrofit_llava(source, instruction, **settings["fusion_kwargs"])
+        model, processor = converted.model.to(dtype), converted.processor
+    else:
+        quantize = recipe.lora.quantize if train and recipe.lora.quantize != "none" else None
+        model, processor = build(**settings, dtype=dtype, quantize=quantize)
     if init_from:
         apply_trained(model, Path(init_from) / TRAINED_FILE, parts=("projector",))
     return model, processor
 
 
-def export(recipe: Recipe, output: Path) -> None:
-    """Write the finished model as one Hugging Face folder, LoRA folded in, next to what was trained."""
-    model, processor = build_from_recipe(recipe)
-    apply_trained(model, output / TRAINED_FILE)
+def export(recipe: Recipe, trained: Path, output: Path) -> None:
+    """Write a model as one Hugging Face folder, LoRA folded in."""
+    model, processor = build_from_recipe(recipe, train=False)
+    apply_trained(model, trained)
     with write_errors(output):
         model.save_pretrained(output)
         processor.save_pretrained(output)
 
 
+def _layer_cache(
+    recipe: Recipe, model: IgvaForConditionalGeneration, processor: IgvaProcessor, state: PartialState
+) -> LayerCache | None:
+    if not (recipe.data.cache_features or recipe.warm_up.steps):
+        return None
+    if torch.cuda.is_available():
+        model.to(state.device)  # type: ignore[arg-type]
+    return LayerCache(model, processor)
+
+
 def _dataset(
-    recipe: Recipe, records: list[Record], model: Any, processor: IgvaProcessor, layers: LayerCache | None
-) -> Dataset[Any]:
+    recipe: Recipe,
+    records: Any,
+    model: Any,
+    processor: IgvaProcessor,
+    layers: LayerCache | None,
+    state: PartialState,
+) -> ChatDataset | ChatStream | None:
     data = recipe.data
+    if records is None:
+        return None
+    options: dict[str, Any] = {
+        "chat_template": PLAIN if data.template == "plain" else None,
+        "max_length": data.max_length,
+        "on_bad_image": data.on_bad_image,
+        "augment": data.augment,
+        "seed": recipe.optim.seed,
+    }
+    if is_stream(records):
+        return ChatStream(open_stream(records, data.image_root), processor, **options)
     instructions = None
     if data.cache_features and layers is not None:
-        layers.fill(path for record in records for path in record.images)
+        on_bad = "fail" if data.on_bad_image == "fail" else "record"
+        with state.main_process_first():  # the others find everything there
+            layers.refresh()
+            layers.fill((image for record in records for image in record.images), on_bad=on_bad)
         if processor.use_instructions:
             instructions = InstructionCache(model, processor)
             instructions.fill(turn for record in records for turn in processor.user_turns(record.chat))
     return ChatDataset(
         records,
         processor,
-        chat_template=PLAIN if data.template == "plain" else None,
-        max_length=data.max_length,
         layers=layers if data.cache_features else None,
         instructions=instructions,
         zero_images=data.zero_images,
+        **options,
     )
 
 
 def _train(
-    recipe: Recipe, model: Any, processor: IgvaProcessor, dataset: Dataset[Any], resume: bool
-) -> dict[str, float]:
+    recipe: Recipe, model: Any, processor: IgvaProcessor, dataset: Any, validation: Any, resume: bool
+) -> dict[str, Any]:
+    micro, accumulate = shares(recipe)
+    # Devices that train together must all run every module, also those whose batch has no picture.
+    dummy = dummy_picture(model, cached=recipe.data.cache_features) if world_size() > 1 else None
+    if recipe.distributed == "fsdp":
+        shard(model, recipe)
+    trainer = IgvaTrainer(
+        model=model,
+        args=_arguments(recipe, micro, accumulate, validation is not None),
+        train_dataset=dataset,
+        data_collator=Collator(processor, recipe.data.pack_tokens, dummy),
+        recipe=recipe,
+        validation=Validation(validation, Collator(processor, dummy=dummy), micro) if validation else None,
+    )
+    model.train()
+    checkpoint = bool(resume and snapshots(Path(recipe.output)))
+    result = trainer.train(resume_from_checkpoint=checkpoint or None)
+    trainer.count_bad_images()
+    figures: dict[str, Any] = {"train_loss": round(result.training_loss, 4), "steps": result.global_step}
+    figures["processes"] = world_size()
+    figures["bad_images"] = len(trainer.bad_images)
+    if trainer.bad_images:
+        figures["bad_image_names"] = sorted(trainer.bad_images)[:100]
+        print(f"{len(trainer.bad_images)} pictures could not be used ({recipe.data.on_bad_image}): see run.json")
+    figures |= trainer.evaluate()
+    leave_deepspeed()
+    return figures
+
+
+def _arguments(recipe: Recipe, micro: int, accumulate: int, validate: bool) -> TrainingArguments:
     optim = recipe.optim
-    micro = optim.micro_batch_size or optim.batch_size
-    if optim.batch_size % micro:
-        raise UserError(f"optim.batch_size {optim.batch_size} is not a multiple of micro_batch_size {micro}")
-    arguments = TrainingArguments(
+    return TrainingArguments(
         output_dir=recipe.output,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=optim.batch_size // micro,
+        gradient_accumulation_steps=accumulate,
         learning_rate=optim.learning_rate,
-        lr_scheduler_type="cosine",
+        lr_scheduler_type=optim.schedule,
         warmup_steps=optim.warmup_ratio,  # below 1 it is a share of all steps
         num_train_epochs=optim.epochs,
         max_steps=optim.max_steps,
         weight_decay=optim.weight_decay,
         max_grad_norm=optim.max_grad_norm,
         bf16=optim.bf16,
+        gradient_checkpointing=optim.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=optim.logging_steps,
+        eval_strategy="steps" if validate and optim.eval_steps else "no",
+        eval_steps=optim.eval_steps,
         save_steps=optim.save_steps,
-        save_total_limit=2,
         dataloader_num_workers=optim.workers,
         remove_unused_columns=False,
-        report_to="none",
+        report_to=recipe.log_to or "none",
         seed=optim.seed,
         use_cpu=not torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,  # every device runs every module: see Collator
+        deepspeed=deepspeed_config(recipe),
+        accelerator_config={"dispatch_batches": False},  # pictures and names cannot be broadcast as one tensor
     )
-    trainer = IgvaTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=dataset,
-        data_collator=Collator(processor),
-        recipe=recipe,
-    )
-    model.train()
-    checkpoint = bool(resume and list(Path(recipe.output).glob("checkpoint-*")))
-    result = trainer.train(resume_from_checkpoint=checkpoint or None)
-    return {"train_loss": round(result.training_loss, 4), "steps": result.global_step}
-
-
-def _decided(recipe: Recipe, model: Any, records: list[Record], figures: dict[str, float]) -> dict[str, Any]:
-    """Everything a reader needs to repeat the run."""
-    return {
-        "recipe": dataclasses.asdict(recipe),
-        "parameters": describe(model),
-        "data": {
-            "samples": len(records),
-            "pictures": len({path for record in records for path in record.images}),
-            "sha256": hashlib.sha256(Path(recipe.data.train).read_bytes()).hexdigest(),
-        },
-        "figures": figures,
-        "versions": {
-            "igva": igva.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "peft": peft.__version__,
-            "python": platform.python_version(),
-        },
-        "hardware": {
-            "device": str(model.device),
-            "threads": torch.get_num_threads(),
-            "machine": platform.machine(),
-        },
-    }

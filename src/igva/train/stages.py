@@ -14,18 +14,23 @@ LORA_TARGETS = r"model\.language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_pr
 
 
 def set_trainable(model: Any, recipe: Recipe) -> None:
-    """Freeze everything, then open what the stage trains: align the projector; instruct also the fusion and the
-    language model (through LoRA where its rank is set). Towers and the sentence encoder stay frozen."""
+    """Freeze everything, then open what the recipe trains; the sentence encoder always stays frozen.
+
+    What is trained is kept in float32 whatever the rest is: small steps would vanish in bfloat16.
+    """
     model.requires_grad_(False)
-    inner = model.model
-    if recipe.stage == "instruct" and recipe.lora.rank:
+    inner, trains = model.model, recipe.trains()
+    if "text" in trains and recipe.lora.rank:
         add_lora(model, recipe.lora)  # first: PEFT freezes everything but its own factors
-    elif recipe.stage == "instruct":
+    elif "text" in trains:
         inner.language_model.requires_grad_(True)
         model.lm_head.requires_grad_(True)
-    if recipe.stage == "instruct":
-        inner.fusion.requires_grad_(True)
-    inner.projector.requires_grad_(True)
+    for part, module in (("vision", inner.vision_tower), ("fusion", inner.fusion), ("projector", inner.projector)):
+        if part in trains:
+            module.requires_grad_(True)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def add_lora(model: nn.Module, lora: LoraArguments) -> None:
@@ -42,8 +47,8 @@ def lora_scale(lora: LoraArguments) -> float:
 
 
 def parameter_groups(model: nn.Module, optim: OptimArguments) -> list[dict[str, Any]]:
-    """The trainable parameters as optimizer groups: projector, fusion, and the rest."""
-    rates = {"projector": optim.projector_lr, "fusion": optim.fusion_lr, "text": None}
+    """The trainable parameters as optimizer groups: vision tower, fusion, projector, and the rest."""
+    rates = {"vision_tower": optim.vision_lr, "fusion": optim.fusion_lr, "projector": optim.projector_lr, "text": None}
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

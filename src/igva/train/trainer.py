@@ -1,36 +1,64 @@
-"""A thin ``Trainer``: learning rates by part, layer weights logged, and only what is trained saved."""
+"""A thin ``Trainer``: learning rates by part, global denominators, layer weights logged, checkpoints whole or absent."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import functools
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import Trainer
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
+from igva.checkpoints.store import write_errors
 from igva.checkpoints.trained import TRAINED_FILE, restore_trained, save_trained
 from igva.errors import UserError
 from igva.train.arguments import Recipe
+from igva.train.distributed import accept_missing_frozen, restore_optimizer_state, whole_optimizer_state
+from igva.train.figures import Figures
+from igva.train.sampler import StepSampler
+from igva.train.snapshots import publish, staging_folder
 from igva.train.stages import lora_scale, parameter_groups
+from igva.train.validation import Validation
 
 
 class IgvaTrainer(Trainer):
     """Trains what ``set_trainable`` opened.
 
-    Logs, besides the loss, the fusion's auxiliary loss and the mean weight of each layer group per data source.
+    The loss of a step is the mean over all its supervised tokens and the fusion's auxiliary loss the mean over all
+    its pictures, however the step is cut into micro-batches and devices.
+
+    Args:
+        recipe: the run.
+        validation: what ``evaluate`` scores, or None.
 
     Raises:
-        UserError: at the first non-finite loss, with the ids of the batch's samples.
+        UserError: at the first non-finite loss, with the ids of the batch's samples; too many bad pictures.
     """
 
-    def __init__(self, *args: Any, recipe: Recipe, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, recipe: Recipe, validation: Validation | None = None, **kwargs: Any):
         self.recipe = recipe
-        self._aux = _Mean()
-        self._weights: dict[str, _Mean] = defaultdict(_Mean)
+        super().__init__(*args, **kwargs)
+        self.validation = validation
+        self.bad_images: set[str] = set()
+        self.images_seen = 0
+        self._images_in_step: Tensor | None = None
+        self._figures = Figures()
+        self._logged_step = 0
+        self._staging: str | None = None
+
+    @property
+    def _sharded(self) -> bool:
+        return self.recipe.distributed == "fsdp"
+
+    # --- set-up ---------------------------------------------------------------------------------------------------
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self._sharded:  # the model shards itself; DDP around it would fail
+            self.accelerator.prepare_model = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         if getattr(self, "optimizer", None) is None:
@@ -40,66 +68,151 @@ class IgvaTrainer(Trainer):
             )
         return self.optimizer
 
+    def create_scheduler(self, *args: Any, **kwargs: Any) -> Any:
+        if self.is_deepspeed_enabled:  # called when the engine is there and no checkpoint is loaded yet
+            accept_missing_frozen(self.accelerator.deepspeed_engine_wrapped.engine)
+        return super().create_scheduler(*args, **kwargs)
+
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-        """Batches of like length: little padding, and text-only samples among themselves."""
-        return LengthGroupedSampler(
-            self.args.train_batch_size * self.args.gradient_accumulation_steps,
-            lengths=self.train_dataset.lengths(),  # type: ignore[union-attr, unused-ignore]
-            generator=torch.Generator().manual_seed(self.args.data_seed or self.args.seed),
+        optim, dataset = self.recipe.optim, self.train_dataset
+        if not hasattr(dataset, "lengths"):  # a stream keeps its own order
+            return None
+        return StepSampler(
+            dataset.lengths(),  # type: ignore[union-attr]
+            dataset.modalities(),  # type: ignore[union-attr]
+            optim.batch_size,
+            seed=optim.seed,
+            group_by=self.recipe.data.group_by,
         )
+
+    # --- a step ---------------------------------------------------------------------------------------------------
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Supervised tokens of the whole step; notes its pictures beside."""
+        tokens = sum(int(batch["labels"][:, 1:].ne(-100).sum()) for batch in batch_samples)
+        images = sum(len(batch["sources"]) for batch in batch_samples)
+        counts = torch.tensor([[tokens, images]], device=device)
+        if self.args.world_size > 1:
+            counts = self.accelerator.gather(counts)
+        total = counts.sum(dim=0).clamp_min(1)
+        self._images_in_step = total[1]
+        return total[0]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        sources, ids = inputs.pop("sources", []), inputs.pop("ids", [])
-        outputs = model(**inputs, supervised_logits_only=True, num_items_in_batch=num_items_in_batch)
-        if not torch.isfinite(outputs.loss):
-            raise UserError(
-                f"the loss is {outputs.loss.item()} at step {self.state.global_step} on the samples "
-                f"{', '.join(ids)}: lower the learning rate, or look at these samples"
-            )
-        self._note(outputs, sources)
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
-
-    def _note(self, outputs: Any, sources: list[str]) -> None:
+        ids, sources = inputs.pop("ids"), inputs.pop("sources")
+        self.images_seen += len(sources)
+        self.bad_images |= set(inputs.pop("bad_images", ()))
+        outputs = model(
+            **inputs,
+            supervised_logits_only=True,
+            num_items_in_batch=num_items_in_batch,
+            num_images_in_batch=self._images_in_step,
+        )
+        self._check_finite(outputs.loss, ids)
+        aux = outputs.aux_loss.item() if outputs.aux_loss is not None else 0.0
         if outputs.aux_loss is not None:
-            self._aux.add(outputs.aux_loss.detach().float())
+            self._figures.add("aux_loss", aux)
+        self._figures.add("lm_loss", outputs.loss.item() - aux)
         if outputs.fusion_weights is not None and outputs.fusion_weights.dim() == 2:
-            for source, row in zip(sources, outputs.fusion_weights.detach().float(), strict=True):
-                self._weights[source].add(row)
+            self._figures.add_weights(sources, outputs.fusion_weights)
+        # Gradients are averaged over the devices, while this device's loss is its share of a sum.
+        loss = outputs.loss * self.args.world_size
+        return (loss, outputs) if return_outputs else loss
+
+    def _check_finite(self, loss: Tensor, ids: list[str]) -> None:
+        """Stops every device at the first loss that is not a number, with the ids of the samples behind it."""
+        fine = torch.isfinite(loss.detach()).float()
+        if self.args.world_size > 1:
+            fine = self.accelerator.reduce(fine, "sum") / self.args.world_size
+        if fine < 1:
+            named = gather_object([] if torch.isfinite(loss) else list(ids))
+            raise UserError(
+                f"the loss is {loss.item()} at step {self.state.global_step} on the samples {', '.join(named)}: "
+                "lower the learning rate, or look at these samples"
+            )
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
-            if self._aux.count:
-                logs["aux_loss"] = round(float(self._aux.take()), 5)
-            for source in sorted(self._weights):
-                for group, value in enumerate(self._weights[source].take().tolist(), start=1):
-                    logs[f"weights/{source}/{group}"] = round(value, 4)
-            self._weights.clear()
+            steps = max(1, self.state.global_step - self._logged_step)
+            self._logged_step = self.state.global_step
+            logs |= self._figures.take(steps)
+            self.count_bad_images()
+            if self.bad_images:
+                logs["bad_images"] = len(self.bad_images)
         super().log(logs, *args, **kwargs)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+    def count_bad_images(self) -> None:
+        """Bring the devices' lists of bad pictures together.
+
+        Raises:
+            UserError: their share of the pictures seen is above ``data.max_bad_share``.
+        """
+        told = gather_object([(self.bad_images, self.images_seen)])
+        self.bad_images = set().union(*(names for names, _ in told))
+        seen, share = max(100, sum(count for _, count in told)), self.recipe.data.max_bad_share
+        if len(self.bad_images) > share * seen:
+            raise UserError(
+                f"{len(self.bad_images)} bad pictures among {seen} are more than data.max_bad_share {share:g}; "
+                f"one is {min(self.bad_images)}: look with `igva data verify`, or raise the share"
+            )
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Validation loss per supervised token, of all and per source (``eval_loss/SOURCE``)."""
+        if self.validation is None:
+            return {}
+        metrics = self.validation.score(self.model_wrapped if self._sharded else self.model, self.accelerator)
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # --- checkpoints ----------------------------------------------------------------------------------------------
+
+    def _get_output_dir(self, *args: Any, **kwargs: Any) -> str:
+        return self._staging or super()._get_output_dir(*args, **kwargs)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        output, main = Path(self.args.output_dir), self.args.should_save
+        with write_errors(output):
+            self._staging = str(staging_folder(output, main))
+            self.accelerator.wait_for_everyone()
+            try:
+                super()._save_checkpoint(*args, **kwargs)
+            finally:
+                self._staging = None
+            self.accelerator.wait_for_everyone()
+            if main:
+                publish(output, self.recipe.optim.keep_checkpoints)
+            self.accelerator.wait_for_everyone()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """What is trained, and nothing else; all devices take part."""
+        folder, write = Path(output_dir or self.args.output_dir), bool(self.args.should_save)
         folder.mkdir(parents=True, exist_ok=True)
-        save_trained(self.model, folder / TRAINED_FILE, lora_scale(self.recipe.lora))
+        save_trained(self.model, folder / TRAINED_FILE, lora_scale(self.recipe.lora), write=write)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        folder = Path(output_dir)
+        if self.is_deepspeed_enabled:
+            self.model_wrapped.save_checkpoint(output_dir, exclude_frozen_parameters=True)
+        elif self._sharded:
+            state = whole_optimizer_state(self.model, self.optimizer.optimizer)
+            if self.args.should_save:
+                torch.save(state, folder / OPTIMIZER_NAME)
+        else:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         restore_trained(model or self.model, Path(resume_from_checkpoint) / TRAINED_FILE)
 
-
-class _Mean:
-    """A running mean of tensors."""
-
-    def __init__(self) -> None:
-        self.total: Tensor | None = None
-        self.count = 0
-
-    def add(self, value: Tensor) -> None:
-        self.total = value.clone() if self.total is None else self.total + value
-        self.count += 1
-
-    def take(self) -> Tensor:
-        assert self.total is not None
-        mean = self.total / self.count
-        self.total, self.count = None, 0
-        return mean
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self._sharded or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, weights_only=True)
+        restore_optimizer_state(self.model, self.optimizer.optimizer, state)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))

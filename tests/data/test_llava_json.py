@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from igva.data.records import read_llava
+from igva.data.llava_json import read_llava
 from igva.errors import UserError
 
 
@@ -70,9 +70,53 @@ def test_literal_placeholder_in_an_answer_is_text(tmp_path):
     assert record.chat[1]["content"] == [{"type": "text", "text": "It says <image>."}]
 
 
+def test_openai_turns(tmp_path):
+    parts = [{"type": "text", "text": "What says <image>?"}, {"type": "image_url", "image_url": {"url": "x.png"}}]
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": parts},
+        {"role": "assistant", "content": "Nothing."},
+    ]
+    (record,) = read_llava(write(tmp_path, [{"images": ["x.png"], "messages": messages}]))
+    assert record.chat[0] == {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+    assert record.chat[1]["content"] == [
+        {"type": "text", "text": "What says <image>?"},
+        {"type": "image", "image": None},
+    ]
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path):
+    """U+2028 and U+0085 may stand unescaped in JSON; a byte order mark and Windows line ends do no harm."""
+    turns = [{"from": "human", "value": "a\u2028b\x85c"}, {"from": "gpt", "value": "日本語 🐈"}]
+    line = json.dumps({"conversations": turns}, ensure_ascii=False)
+    (tmp_path / "data.jsonl").write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n\r\n{line}".encode())
+    records = read_llava(tmp_path / "data.jsonl")
+    assert len(records) == 2
+    assert [m["content"][0]["text"] for m in records[1].chat] == ["a\u2028b\x85c", "日本語 🐈"]
+    (tmp_path / "data.json").write_bytes(b"\xef\xbb\xbf" + f"[{line}]".encode())
+    assert read_llava(tmp_path / "data.json")[0].chat == records[0].chat
+
+
 BAD = {
     "not a list": ({"id": 1}, "a list of samples"),
     "not JSON": ("[{", "line 1: not valid JSON"),
+    "nested without end": ("[" * 100_000, "nested too deeply"),
+    "half a character": (
+        '[{"conversations": [{"from": "human", "value": "\\ud83d"}, {"from": "gpt", "value": "x"}]}]',
+        "half a character",
+    ),
+    "no object": (["x"], "sample 0: an object is expected, not a str"),
+    "an image that is a number": ([entry(image=5)], "neither a file name nor a list"),
+    "an image without a name": ([entry(image=["a.png", None])], "neither a file name nor a list"),
+    "a picture of the assistant": (
+        [{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": [{"type": "image"}]}]}],
+        "only a user shows pictures",
+    ),
+    "a part of another kind": (
+        [{"id": "a", "messages": [{"role": "user", "content": [{"type": "video"}]}]}],
+        "a turn needs a role",
+    ),
+    "only a system turn": ([{"id": "a", "messages": [{"role": "system", "content": "x"}]}], "must alternate"),
     "empty": ([], "holds no samples"),
     "no conversations": ([entry(conversations=[])], "id a"),
     "unknown role": ([entry(conversations=[{"from": "cat", "value": "x"}])], "a turn needs a role"),
@@ -97,6 +141,9 @@ def test_malformed(tmp_path, name):
 def test_malformed_line_is_numbered(tmp_path):
     path = write(tmp_path, json.dumps(entry()) + "\n{oops\n", "data.jsonl")
     with pytest.raises(UserError, match="line 2"):
+        read_llava(path)
+    path.write_bytes(json.dumps(entry()).encode() + b"\n\n\xff\xfe\n")
+    with pytest.raises(UserError, match="line 3: not valid JSON \\(it is not UTF-8\\)"):
         read_llava(path)
 
 

@@ -1,0 +1,290 @@
+"""What a recipe takes in memory, disk and time, said before anything is loaded: only configurations are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, LlavaConfig
+
+from igva.building import IMAGE_TOKEN, resolve_part
+from igva.checkpoints.official import first_line
+from igva.checkpoints.retrofit import DEFAULT_INSTRUCTION_DIM
+from igva.data.records import Record
+from igva.data.sources import is_stream, read_records
+from igva.errors import UserError
+from igva.model.configuration_igva import IgvaConfig
+from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.train.arguments import Recipe
+from igva.train.memory import Memory, Step, step_flops, step_memory
+from igva.train.stages import set_trainable
+
+# TFLOP/s that a device sustains, where nothing better is known: 40 % of the 312 an A100 is specified for in bfloat16,
+# half of its 19.5 in float32 (NVIDIA A100 data sheet).
+SUSTAINED_BF16, SUSTAINED_FP32 = 125.0, 10.0
+CHARACTERS_PER_TOKEN = 4  # of English text, about
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is known of the training data.
+
+    Attributes:
+        samples, pictures: how many; None where that cannot be told without fetching them.
+        tokens: mean of a sample, its visual ones included; the longest allowed where the data is unknown.
+        most_pictures: in one sample.
+    """
+
+    samples: int | None
+    pictures: int | None
+    tokens: int
+    most_pictures: int = 1
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes that a run writes.
+
+    Attributes:
+        checkpoints: all that stand at once, the optimizer's state included.
+        trained: what was trained, alone.
+        export: the whole model.
+        features: of the feature cache; None where the number of pictures is unknown.
+    """
+
+    checkpoints: int
+    trained: int
+    export: int
+    features: int | None
+
+
+@dataclass(frozen=True)
+class Time:
+    """How much there is to compute.
+
+    Attributes:
+        steps: None where the number of samples is unknown, and then ``hours`` is too.
+        step_tflop: of one step, over all devices.
+        hours: at ``tflops`` per second and device, the features to be cached included.
+    """
+
+    steps: int | None
+    step_tflop: float
+    tflops: float
+    hours: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run. ``parameters`` has, by part, all and the trained ones."""
+
+    parameters: dict[str, tuple[int, int]]
+    mix: Mix
+    step: Step
+    memory: Memory
+    disk: Disk
+    time: Time
+
+
+def make_plan(
+    recipe: Recipe, *, devices: int = 1, samples: int | None = None, tflops: float | None = None, gpu: bool = True
+) -> Plan:
+    """Plan a run.
+
+    Args:
+        samples: of the training data; default: counted where the data is a local file.
+        tflops: what a device sustains; default: ``SUSTAINED_BF16`` or ``SUSTAINED_FP32``.
+        gpu: False plans for training on the CPU.
+
+    Raises:
+        UserError: a part's configuration cannot be read or does not fit, or the settings do not fit together.
+    """
+    model = planned_model(recipe)
+    fusion = model.model.fusion
+    mix = data_mix(recipe, fusion.num_tokens, samples)
+    step = worst_step(recipe, fusion.num_tokens, mix.most_pictures, devices, gpu)
+    whole = sum(parameter.nbytes for parameter in model.parameters())
+    with torch.device("meta"):
+        set_trainable(model, recipe)
+    parameters = _count(model)
+    trained = 4 * sum(count for _, count in parameters.values())
+    return Plan(
+        parameters,
+        mix,
+        step,
+        step_memory(planned_model(recipe), recipe, step),
+        Disk(
+            checkpoints=_checkpoint(recipe, trained) * (recipe.optim.keep_checkpoints + 1),  # one more while it is made
+            trained=trained,
+            export=whole if recipe.export else 0,
+            features=_feature_cache(recipe, fusion, mix.pictures),
+        ),
+        _time(recipe, mix, devices, tflops or (SUSTAINED_BF16 if recipe.optim.bf16 else SUSTAINED_FP32)),
+    )
+
+
+def planned_model(recipe: Recipe) -> IgvaForConditionalGeneration:
+    """The model a recipe starts from, on the meta device: shapes without weights.
+
+    Raises:
+        UserError: a configuration cannot be read, or the parts do not fit together.
+    """
+    try:
+        with torch.device("meta"):
+            model = IgvaForConditionalGeneration(_config(recipe))
+    except ValueError as error:
+        raise UserError(first_line(error)) from error
+    if recipe.model.attention == "eager":  # the others take the same memory
+        model.model.language_model.set_attn_implementation("eager")
+    return model.to(getattr(torch, recipe.model.dtype))
+
+
+def _config(recipe: Recipe) -> IgvaConfig:
+    settings = recipe.model
+    instruction = _read(settings.instruction) if settings.instruction else None
+    if settings.retrofit:
+        return _retrofit_config(recipe, instruction)
+    vision, text = _read(settings.vision), _read(settings.text)
+    tokenizer = _read(settings.text, AutoTokenizer)
+    image_token_id = tokenizer.get_vocab().get(IMAGE_TOKEN, len(tokenizer))
+    text.vocab_size = max(text.vocab_size, len(tokenizer), image_token_id + 1)
+    return IgvaConfig(
+        vision_config=getattr(vision, "vision_config", vision),
+        text_config=text,
+        instruction_config=instruction,
+        fusion=settings.fusion,
+        fusion_kwargs=settings.fusion_kwargs,
+        image_token_id=image_token_id,
+        image_size=settings.image_size,
+        vision_pool=settings.vision_pool,
+        projector_hidden_size=settings.projector_hidden_size,
+        projector_norm=settings.projector_norm,
+    )
+
+
+def _retrofit_config(recipe: Recipe, instruction: Any) -> IgvaConfig:
+    source = recipe.model.retrofit
+    llava = _read(source)
+    if not isinstance(llava, LlavaConfig):
+        raise UserError(f"{source} is a {llava.model_type}, not a llava: set model.vision and model.text instead")
+    return IgvaConfig(
+        vision_config=llava.vision_config,
+        text_config=llava.text_config,
+        instruction_config=instruction,
+        instruction_dim=None if instruction else DEFAULT_INSTRUCTION_DIM,
+        fusion_kwargs={"base_layer": llava.vision_feature_layer, **recipe.model.fusion_kwargs},
+        projector_bias=llava.multimodal_projector_bias,
+        tie_word_embeddings=llava.tie_word_embeddings,
+    )
+
+
+def _read(source: str | None, kind: Any = AutoConfig) -> Any:
+    """The configuration, or the tokenizer, of a part."""
+    try:
+        return kind.from_pretrained(resolve_part(source or ""))
+    except (OSError, ValueError, KeyError) as error:
+        what = "configuration" if kind is AutoConfig else "tokenizer"
+        raise UserError(f"the {what} of {source} cannot be read: {first_line(error)}") from error
+
+
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+def data_mix(recipe: Recipe, visual_tokens: int, samples: int | None) -> Mix:
+    """Count the training data where it is in local files; nothing is fetched.
+
+    Args:
+        visual_tokens: of one picture.
+        samples: overrides the number found.
+
+    Raises:
+        UserError: a file is malformed.
+    """
+    data = recipe.data
+    files = [data.train] if isinstance(data.train, str) else data.train
+    if is_stream(data.train) or not all(Path(file).is_file() for file in files):
+        return Mix(samples, samples, data.max_length)
+    records = read_records(data.train, data.image_root)
+    tokens = sum(min(data.max_length, _tokens(record, visual_tokens)) for record in records)
+    pictures = len({image for record in records for image in record.images})
+    most = max(len(record.images) for record in records)
+    return Mix(samples or len(records), pictures, tokens // len(records), max(1, most))
+
+
+def _tokens(record: Record, visual_tokens: int) -> int:
+    characters = sum(len(item.get("text", "")) for message in record.chat for item in message["content"])
+    return len(record.images) * visual_tokens + characters // CHARACTERS_PER_TOKEN
+
+
+def worst_step(recipe: Recipe, visual_tokens: int, pictures: int, devices: int, gpu: bool) -> Step:
+    """The step that takes the most memory: every sample has the full length and the most pictures that go into it.
+
+    Raises:
+        UserError: the batch does not divide evenly over the devices, or a picture is longer than a sample may be.
+    """
+    optim, longest = recipe.optim, recipe.data.max_length
+    if optim.batch_size % devices:
+        raise UserError(f"optim.batch_size {optim.batch_size} does not divide evenly over {devices} devices")
+    if visual_tokens >= longest:
+        raise UserError(f"data.max_length {longest} leaves no room beside {visual_tokens} visual tokens: raise it")
+    share = optim.batch_size // devices
+    micro = min(optim.micro_batch_size or share, share)
+    if share % micro:
+        raise UserError(f"optim.micro_batch_size {micro} does not divide the {share} samples of each device")
+    return Step(
+        samples=micro,
+        tokens=longest,
+        pictures=min(pictures, (longest - 1) // visual_tokens),
+        accumulate=share // micro,
+        devices=devices,
+        gpu=gpu,
+    )
+
+
+# --- parameters, disk, time ---------------------------------------------------------------------------------------
+
+
+def _count(model: Any) -> dict[str, tuple[int, int]]:
+    """Part → all parameters, and those trained."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for name, parameter in model.named_parameters():
+        part = name.removeprefix("model.").split(".")[0].replace("_", " ")
+        counts[part][0] += parameter.numel()
+        counts[part][1] += parameter.numel() * parameter.requires_grad
+    return {part: (total, trained) for part, (total, trained) in counts.items()}
+
+
+def _checkpoint(recipe: Recipe, trained: int) -> int:
+    """Bytes of one: what is trained in float32 and AdamW's two states; DeepSpeed writes its weights once more."""
+    if recipe.optim.max_steps == 0:
+        return 0
+    return trained * (4 if recipe.distributed.startswith("zero") else 3)
+
+
+def _feature_cache(recipe: Recipe, fusion: Any, pictures: int | None) -> int | None:
+    """Bytes: a patch map and a descriptor per tap and picture, in bfloat16."""
+    if not (recipe.data.cache_features or recipe.warm_up.steps):
+        return 0
+    vectors = len(fusion.taps) * (fusion.dims.num_patches + 1)
+    return None if pictures is None else 2 * vectors * fusion.dims.vision_dim * pictures
+
+
+def _time(recipe: Recipe, mix: Mix, devices: int, tflops: float) -> Time:
+    optim = recipe.optim
+    sample = Step(samples=1, tokens=mix.tokens, gpu=False)
+    per_sample = step_flops(planned_model(recipe), recipe, sample)
+    steps: int | None = optim.max_steps
+    if optim.max_steps < 0:
+        steps = None if mix.samples is None else math.ceil(mix.samples * optim.epochs / optim.batch_size)
+    once = 0
+    if recipe.data.cache_features:
+        uncached = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, cache_features=False))
+        once = (step_flops(planned_model(uncached), uncached, sample) - per_sample) * (mix.pictures or 0)
+    step = per_sample * optim.batch_size
+    hours = None if steps is None else (steps * step + once) / (tflops * 1e12 * devices * 3600)
+    return Time(steps, step / 1e12, tflops, hours)

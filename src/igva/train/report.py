@@ -1,0 +1,128 @@
+"""What was decided for a run: printed, and kept in ``run.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import peft
+import torch
+import transformers
+
+import igva
+from igva.data.records import Record
+from igva.train.arguments import Recipe
+from igva.train.distributed import shares, world_size
+from igva.train.stages import describe, parameter_groups
+
+RUN_FILE = "run.json"
+
+
+class Report:
+    """Everything a reader needs to repeat a run."""
+
+    def __init__(self, recipe: Recipe, model: Any, records: Any, *, name: str = "", overrides: Sequence[str] = ()):
+        self.recipe = recipe
+        micro, accumulate = shares(recipe)
+        self.facts: dict[str, Any] = {
+            "recipe_name": name,
+            "overrides": list(overrides),
+            "recipe": dataclasses.asdict(recipe),
+            "trained": list(recipe.trains()),
+            "inherited": _inherited(recipe),
+            "parameters": describe(model),
+            "learning_rates": {group["name"]: group["lr"] for group in parameter_groups(model, recipe.optim)},
+            "batch": {"processes": world_size(), "micro_batch_size": micro, "accumulated": accumulate},
+            "data": _data_facts(recipe, records),
+            "versions": _versions(),
+            "hardware": {
+                "device": str(model.device),
+                "threads": torch.get_num_threads(),
+                "machine": platform.machine(),
+            },
+        }
+
+    def decided(self) -> list[str]:
+        """One line per decision, for the terminal."""
+        recipe, facts = self.recipe, self.facts
+        rates = ", ".join(f"{part} {rate:g}" for part, rate in facts["learning_rates"].items())
+        batch = facts["batch"]
+        lines = [
+            f"stage                {recipe.stage}; trained: {', '.join(facts['trained'])}; the rest is frozen",
+            f"learning rates       {rates}",
+            f"batch                {recipe.optim.batch_size} = {batch['micro_batch_size']} at a time × "
+            f"{batch['accumulated']} × {batch['processes']} processes ({recipe.distributed})",
+            f"data                 {facts['data']}",
+        ]
+        lines += [f"inherited            {what} from {path}" for what, path in facts["inherited"].items()]
+        lines += [f"overridden           {override}" for override in facts["overrides"]]
+        return lines
+
+    def write(self, output: Path, figures: dict[str, Any]) -> None:
+        """``run.json``: by a temporary name, so that it is never half there."""
+        part = output / f".{RUN_FILE}.part"
+        part.write_text(json.dumps({**self.facts, "figures": figures}, indent=2, ensure_ascii=False) + "\n")
+        part.replace(output / RUN_FILE)
+
+
+def _inherited(recipe: Recipe) -> dict[str, str]:
+    model = recipe.model
+    inherited = {"everything but the allocator": model.retrofit, "projector": model.init_from}
+    return {what: path for what, path in inherited.items() if path}
+
+
+def _data_facts(recipe: Recipe, records: Sequence[Record] | Any) -> dict[str, Any]:
+    sources = recipe.data.train if isinstance(recipe.data.train, list) else [recipe.data.train]
+    facts: dict[str, Any] = {"sha256": {source: fingerprint(source) for source in sources}}
+    if isinstance(records, (str, list)) and all(isinstance(item, str) for item in records):
+        return {"streamed": True, **facts}
+    pictures = len({str(image) for record in records for image in record.images})
+    return {"samples": len(records), "pictures": pictures, **facts}
+
+
+def fingerprint(source: str) -> str | None:
+    """The hash of a file, or of a folder's file names and sizes; None for what is not on this disk."""
+    path = Path(source)
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        listing: Iterable[str] = (f"{p.relative_to(path)} {p.stat().st_size}" for p in files)
+        return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+    return None
+
+
+def _versions() -> dict[str, str | None]:
+    return {
+        "igva": igva.__version__,
+        "git": _git_commit(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "accelerate": accelerate.__version__,
+        "peft": peft.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of igva's own source tree, with a mark where it was changed; None for an installed package."""
+    folder = Path(igva.__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,82 @@
+"""One process of a test with several: started by ``torchrun`` from ``test_distributed.py``.
+
+``distributed_worker.py FOLDER JOB…`` runs jobs one after another; a job is ``NAME [key=value …]`` in one argument. Each
+trains by FOLDER/recipe.yaml into FOLDER/NAME and writes to FOLDER/NAME.pt what the first process saw: the loss of every
+step, the first step's gradients, the types of things. ``NAME --again …`` goes back to checkpoint 1 of that run, keeps
+what it had trained as FOLDER/NAME.safetensors, and resumes.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+
+from igva.train import run as module
+from igva.train.arguments import load_recipe
+from igva.train.distributed import world_size
+from igva.train.trainer import IgvaTrainer
+
+SEEN: dict = {}
+
+
+class Watched(IgvaTrainer):
+    """Notes what goes through it."""
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        SEEN["ids"].append(list(inputs["ids"]))
+        SEEN["dummies"] += bool(inputs.get("dummy_image"))
+        SEEN["types"].add(type(model).__name__)
+        SEEN["types"].add(str(self.accelerator.distributed_type))
+        SEEN["dtensors"] = sum(isinstance(p, DTensor) for p in self.model.parameters())
+        SEEN["partitioned"] = sum(hasattr(p, "ds_id") for p in self.model.parameters())
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        # A device's loss is its share of the step times the number of devices.
+        share = loss.detach().clone() / world_size()
+        if world_size() > 1:
+            dist.all_reduce(share)
+        SEEN["losses"].append(share.item())
+        return loss
+
+    def _clip_grad_norm(self, model):
+        if not SEEN["gradients"]:
+            for name, parameter in self.model.named_parameters():
+                if parameter.grad is not None:
+                    gradient = parameter.grad
+                    gradient = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+                    SEEN["gradients"][name] = gradient.detach().clone()
+        return super()._clip_grad_norm(model)
+
+
+def main(folder, *jobs):
+    torch.set_num_threads(1)
+    module.IgvaTrainer = Watched
+    for job in jobs:
+        name, *options = job.split()
+        do(Path(folder), name, options)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def do(folder, name, options):
+    SEEN.clear()
+    SEEN.update(losses=[], ids=[], gradients={}, types=set(), dummies=0)
+    resume = "--again" in options
+    if resume:
+        if dist.get_rank() == 0:
+            shutil.rmtree(folder / name / "checkpoint-2")
+            shutil.move(folder / name / "trained.safetensors", folder / f"{name}.safetensors")
+        dist.barrier()
+    overrides = [f"output={folder / name}", *(option for option in options if option != "--again")]
+    module.run(load_recipe(str(folder / "recipe.yaml"), overrides), resume)
+    if world_size() > 1:
+        SEEN["by_rank"] = [None] * world_size()
+        dist.all_gather_object(SEEN["by_rank"], (SEEN["ids"], SEEN["dummies"]))
+    if not resume and (world_size() == 1 or dist.get_rank() == 0):
+        torch.save(SEEN, folder / f"{name}.pt")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
