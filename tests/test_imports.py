@@ -36,6 +36,7 @@ FLOORS = {
     "study": 4,
     "serve": 4,
     "cli": 5,
+    "__main__": 5,
 }
 
 

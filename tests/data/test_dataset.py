@@ -101,7 +101,7 @@ def test_an_error_out_of_a_loading_process_is_one_line(broken, processor):
 @pytest.mark.parametrize("in_cache", [False, True])
 def test_fail_with_cached_features(broken, model, processor, tmp_path, in_cache):
     layers = LayerCache(model, processor, tmp_path / "features")
-    with pytest.raises(UserError, match=r"2\.png is damaged"):
+    with pytest.raises(UserError, match=r"3\.png does not exist"):
         layers.fill(image for record in broken for image in record.images)
     if in_cache:
         layers = cached(model, processor, broken, tmp_path / "features")
@@ -180,7 +180,7 @@ def test_augmentation_depends_on_seed_epoch_and_number_alone(records, processor)
     plain = ChatDataset(records, processor)
     indices = [0, 4, 1, 8, 2, 3, 5, 4_000_000_001]
     alone = {i: dataset[i] for i in reversed(indices)}  # in another order, in this process
-    for workers in (0, 1, 3):
+    for workers in (0, 1, 2):
         loader = DataLoader(dataset, batch_size=1, sampler=indices, num_workers=workers, collate_fn=first)
         assert all(equal(sample, alone[i]) for i, sample in zip(indices, loader, strict=True))
     pixels = [alone[i]["pixel_values"] for i in (0, 4, 8)] + [plain[0]["pixel_values"]]

@@ -8,6 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from igva.answering import answer, load
+from igva.data.collate import Collator
+from igva.data.dataset import ChatDataset
+from igva.data.sources import read_records
 from igva.errors import UserError
 from igva.train.feature_cache import LayerCache
 from igva.train.run import build_from_recipe, run
@@ -110,6 +113,158 @@ def test_logs_weights_per_source(recipe, tmp_path):
     for entry in history:
         if "weights/even/1" in entry:
             assert entry["weights/even/1"] + entry["weights/even/2"] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.fixture
+def held_out(data):
+    """Three samples that are not trained on: two of one source, one without a picture."""
+    entries = json.loads((data / "data.json").read_text())
+    chosen = [entries[0], entries[2], entries[-1]]
+    (data / "held-out.json").write_text(json.dumps(chosen))
+    return data / "held-out.json"
+
+
+def test_validation_loss_is_the_mean_over_tokens(recipe, held_out):
+    """In all and per source, at steps and at the end; the same as scored by hand on the finished model."""
+    output = run(recipe(f"data.validation={held_out}", "optim.eval_steps=2", "data.cache_features=false"))
+    history = json.loads((output / "checkpoint-4/trainer_state.json").read_text())["log_history"]
+    assert [entry["step"] for entry in history if "eval_loss" in entry] == [2, 4]
+    figures = json.loads((output / "run.json").read_text())["figures"]
+    model, processor = load(output)
+    sums = {}
+    for record in read_records(held_out):
+        dataset = ChatDataset([record], processor)
+        batch = Collator(processor)([dataset[0]])
+        inputs = {k: v for k, v in batch.items() if torch.is_tensor(v)}
+        tokens = int((inputs["labels"] != -100).sum())
+        with torch.no_grad():
+            loss = model(**inputs).loss.item() * tokens
+        total, count = sums.get(record.source, (0.0, 0))
+        sums[record.source] = total + loss, count + tokens
+    assert figures["eval_tokens"] == sum(count for _, count in sums.values())
+    for source, (total, count) in sums.items():
+        assert figures[f"eval_loss/{source}"] == pytest.approx(total / count, abs=1e-4)
+    whole = sum(total for total, _ in sums.values()) / figures["eval_tokens"]
+    assert figures["eval_loss"] == pytest.approx(whole, abs=1e-4)
+
+
+def test_validation_leaves_training_alone(recipe, held_out, tmp_path):
+    plain = load_file(run(recipe(f"output={tmp_path / 'plain'}", "export=false")) / "trained.safetensors")
+    watched = recipe(
+        f"output={tmp_path / 'watched'}", f"data.validation={held_out}", "optim.eval_steps=1", "export=false"
+    )
+    after = load_file(run(watched) / "trained.safetensors")
+    assert all(torch.equal(plain[name], after[name]) for name in plain)
+
+
+def test_parts_of_the_loss_are_logged(recipe):
+    output = run(recipe("optim.micro_batch_size=1", "export=false"))
+    history = json.loads((output / "checkpoint-4/trainer_state.json").read_text())["log_history"]
+    entries = [entry for entry in history if "loss" in entry]
+    assert len(entries) == 4
+    for entry in entries:
+        assert entry["loss"] == pytest.approx(entry["lm_loss"] + entry.get("aux_loss", 0), abs=2e-4)
+        for name, value in entry.items():
+            if name.startswith("entropy/"):
+                assert 0 <= value <= 0.6932  # ln 2
+
+
+def test_curves_go_to_tensorboard(recipe):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    output = run(recipe("log_to=[tensorboard]", "export=false"))
+    (events,) = output.rglob("events.out.tfevents*")
+    curves = EventAccumulator(str(events))
+    curves.Reload()
+    assert {"train/loss", "train/aux_loss", "train/weights/even/1"} <= set(curves.Tags()["scalars"])
+
+
+def test_a_tracker_that_is_missing_is_named_first(recipe, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="log_to=trackio needs the package trackio: pip install trackio"):
+        run(recipe("log_to=[trackio]"))
+
+
+def test_run_json_says_what_was_decided(recipe, tmp_path, capsys):
+    output = run(recipe(), name="somewhere.yaml", overrides=["optim.max_steps=4"])
+    told = json.loads((output / "run.json").read_text())
+    assert told["trained"] == ["fusion", "projector", "text"]
+    assert told["recipe_name"] == "somewhere.yaml" and told["overrides"] == ["optim.max_steps=4"]
+    assert told["learning_rates"] == {"fusion": 1e-3, "projector": 1e-3, "text": 1e-3}
+    assert told["versions"]["torch"] == torch.__version__ and told["recipe"]["optim"]["seed"] == 0
+    (digest,) = told["data"]["sha256"].values()
+    assert len(digest) == 64
+    printed = capsys.readouterr().out
+    assert "overridden           optim.max_steps=4" in printed and "the rest is frozen" in printed
+
+
+def test_trained_names_the_parts(recipe):
+    settings = recipe("trained=[fusion, vision]", "lora.rank=0", "data.cache_features=false")
+    model, _ = build_from_recipe(settings)
+    set_trainable(model, settings)
+    assert trainable(model) == {"fusion", "vision_tower"}
+
+
+def test_frozen_parts_in_bfloat16_trained_ones_in_float32(recipe):
+    settings = recipe("model.dtype=bfloat16", "export=false")
+    model, _ = build_from_recipe(settings)
+    set_trainable(model, settings)
+    kinds = {parameter.requires_grad: parameter.dtype for parameter in model.parameters()}
+    assert kinds == {True: torch.float32, False: torch.bfloat16}
+    output = run(settings)
+    assert all(value.dtype == torch.float32 for value in load_file(output / "trained.safetensors").values())
+
+
+def test_gradient_checkpointing_changes_no_weight(recipe, tmp_path):
+    options = ("export=false", "data.cache_features=false")
+    plain = load_file(run(recipe(*options, f"output={tmp_path / 'plain'}")) / "trained.safetensors")
+    saving = recipe(*options, "optim.gradient_checkpointing=true", f"output={tmp_path / 'saving'}")
+    after = load_file(run(saving) / "trained.safetensors")
+    for name, value in plain.items():
+        torch.testing.assert_close(after[name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_packing_trains_the_same(recipe, tmp_path):
+    """Packed or padded: the same steps, within rounding."""
+    options = ("export=false", "data.cache_features=false")
+    padded = load_file(run(recipe(*options, f"output={tmp_path / 'padded'}")) / "trained.safetensors")
+    packed = recipe(*options, "data.pack_tokens=2048", f"output={tmp_path / 'packed'}")
+    after = load_file(run(packed) / "trained.safetensors")
+    for name, value in padded.items():
+        torch.testing.assert_close(after[name], value, atol=2e-5, rtol=1e-4)
+
+
+def test_several_files_are_one_data_set(recipe, data, held_out):
+    output = run(recipe(f"data.train=[{data / 'data.json'}, {held_out}]", "export=false"))
+    told = json.loads((output / "run.json").read_text())["data"]
+    assert told["samples"] == 12 and len(told["sha256"]) == 2
+
+
+def test_streamed_shards(recipe, data, tmp_path):
+    """A run over tar shards; stopping and going on gives the same weights."""
+    import shutil as files
+    import tarfile
+
+    entries = json.loads((data / "data.json").read_text())[:8]
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"shard-{shard}.tar", "w") as tar:
+            for i, entry in enumerate(entries[shard * 4 : shard * 4 + 4]):
+                text = tmp_path / "entry.json"
+                text.write_text(json.dumps({k: v for k, v in entry.items() if k != "image"}))
+                tar.add(text, f"s{shard}{i}.json")
+                tar.add(data / entry["image"], f"s{shard}{i}.png")
+    source = str(tmp_path / "shard-{0..1}.tar")
+    options = ("data.cache_features=false", "export=false", "optim.workers=2")
+    settings = recipe(f"data.train='{source}'", *options)
+    whole = load_file(run(settings) / "trained.safetensors")
+    output = tmp_path / "run"
+    (output / "trained.safetensors").unlink()
+    files.rmtree(output / "checkpoint-4")
+    after = load_file(run(settings, resume=True) / "trained.safetensors")
+    assert all(torch.equal(whole[name], after[name]) for name in whole)
+    assert json.loads((output / "run.json").read_text())["data"]["streamed"]
+    with pytest.raises(UserError, match=r"set optim\.max_steps"):
+        run(recipe(f"data.train='{source}'", *options, "optim.max_steps=-1", f"output={tmp_path / 'other'}"))
 
 
 def test_non_finite_loss_stops_with_the_sample(recipe, monkeypatch):

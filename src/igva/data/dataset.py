@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from igva.data.records import Record, strict
-from igva.data.samples import CachedInstructions, CachedLayers, Policy, Sample, SampleBuilder
+from igva.data.samples import CachedInstructions, CachedLayers, Policy, Sample, SampleBuilder, sample_errors
 from igva.data.webdataset import RecordStream, scan_shard
 from igva.model.processing_igva import IgvaProcessor
 
@@ -63,7 +63,8 @@ class ChatDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         epoch, i = divmod(index, len(self.records))
-        return self.build(self.records[i], epoch, i)
+        with sample_errors():
+            return self.build(self.records[i], epoch, i)
 
     def __iter__(self) -> Iterator[Sample]:
         """One epoch; by indices alone, of which all are valid, it would never end."""
@@ -122,13 +123,14 @@ class ChatStream(IterableDataset[Sample]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Sample]:
-        """Samples; raises ``SampleError`` as ``SampleBuilder`` does, ``UserError`` for a malformed record."""
+        """Samples; raises ``SampleError`` for what ``SampleBuilder`` raises and for a malformed record."""
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         part = f"{self.rank}/{self.world_size} {worker}/{workers}"
         order = random.Random(f"{self.seed} {self.epoch} {part}")
-        for position, record in _shuffled(self._part(worker, workers), order):
-            yield self.build(record, self.epoch, position)
+        with sample_errors():
+            for position, record in _shuffled(self._part(worker, workers), order):
+                yield self.build(record, self.epoch, position)
 
     def _part(self, worker: int, workers: int) -> Iterator[tuple[tuple[int, int], Record]]:
         """This process's records and where they stand: number of the shard, number in it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
@@ -50,6 +51,15 @@ class SampleError(UserError):
 
     def __init__(self, message: str):
         super().__init__(message.strip().rpartition(f"{type(self).__module__}.{type(self).__qualname__}: ")[2])
+
+
+@contextmanager
+def sample_errors() -> Iterator[None]:
+    """A ``UserError`` from within becomes a ``SampleError``."""
+    try:
+        yield
+    except UserError as error:
+        raise SampleError(str(error)) from error
 
 
 class SampleBuilder:
@@ -108,15 +118,10 @@ class SampleBuilder:
             epoch, position: with the seed, all that the augmentation depends on.
 
         Raises:
-            SampleError: a picture cannot be used and the policy is ``fail``; the template does not fit; nothing is
+            UserError: a picture cannot be used and the policy is ``fail``; the template does not fit; nothing is
                 left to learn.
         """
-        try:
-            return self._build(record, random.Random(f"{self.seed} {epoch} {position}"))
-        except UserError as error:
-            raise SampleError(str(error)) from error
-
-    def _build(self, record: Record, rng: random.Random) -> Sample:
+        rng = random.Random(f"{self.seed} {epoch} {position}")
         ids, labels = encode_supervised(
             self.processor,
             record.chat,

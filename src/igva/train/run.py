@@ -206,6 +206,7 @@ def _train(
         model=model,
         args=_arguments(recipe, micro, accumulate, validation is not None),
         train_dataset=dataset,
+        eval_dataset=validation,
         data_collator=Collator(processor, recipe.data.pack_tokens, dummy),
         recipe=recipe,
         validation=Validation(validation, Collator(processor, dummy=dummy), micro) if validation else None,

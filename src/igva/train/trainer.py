@@ -1,4 +1,4 @@
-"""A thin ``Trainer``: learning rates by part, global denominators, layer weights logged, checkpoints whole or absent."""
+"""A thin ``Trainer``: rates by part, global denominators, layer weights logged, checkpoints whole or absent."""
 
 from __future__ import annotations
 
