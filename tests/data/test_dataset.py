@@ -140,12 +140,12 @@ def test_bad_pictures_become_blank(policy, with_cache, llava, records, model, pr
             assert "skipped" not in sample and sample["labels"] == whole["labels"]
 
 
-def test_one_bad_sample_in_a_hundred_is_counted_exactly(tmp_path, picture, processor):
+def test_one_picture_in_a_hundred_is_counted_exactly(tmp_path, picture, processor):
     entries = []
-    for i in range(200):
+    for i in range(100):
         data = tmp_path / f"{i}.png"
         picture(i % 7).save(data)
-        if i in (17, 93):
+        if i == 17:
             data.write_bytes(b"no picture")
         turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": str(i)}]
         entries.append({"id": i, "image": data.name, "conversations": turns})
@@ -155,11 +155,8 @@ def test_one_bad_sample_in_a_hundred_is_counted_exactly(tmp_path, picture, proce
         ChatDataset(records, processor, on_bad_image="skip"), batch_size=1, num_workers=2, collate_fn=first
     )
     samples = list(loader)
-    assert [sample["id"] for sample in samples if sample.get("skipped")] == ["17", "93"]
-    assert [name for sample in samples for name in sample.get("bad_images", ())] == [
-        str(tmp_path / "17.png"),
-        str(tmp_path / "93.png"),
-    ]
+    assert [sample["id"] for sample in samples if sample.get("skipped")] == ["17"]
+    assert [name for sample in samples for name in sample.get("bad_images", ())] == [str(tmp_path / "17.png")]
 
 
 def test_stored_pictures_that_cannot_be_read(records, processor):

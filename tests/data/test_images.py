@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import struct
 import time
 import tracemalloc
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from igva.data.images import MAX_PIXELS, open_image
+from igva.data.images import MAX_PIXELS, StoredImage, image_bytes, open_image
 from igva.errors import UserError
 
 
@@ -137,6 +138,32 @@ def test_a_suffix_decides_nothing(tmp_path, picture):
     path = tmp_path / "really_a_png.jpg"
     picture(1).save(path, "PNG")
     assert open_image(path).tobytes() == picture(1).tobytes()
+
+
+def test_a_stored_picture(picture):
+    """It is read only when it is opened, survives pickling, and is known by its name."""
+    data = io.BytesIO()
+    picture(3).save(data, "PNG")
+    stored = StoredImage.of("shard.tar/a.png", data.getvalue())
+    assert open_image(stored).tobytes() == picture(3).tobytes()
+    copy = pickle.loads(pickle.dumps(stored))
+    assert copy == stored and hash(copy) == hash(stored) and image_bytes(copy) == data.getvalue()
+    assert str(stored) == "shard.tar/a.png" and "PNG" not in repr(stored)
+    refused(StoredImage.of("row 3", b"words"), "row 3 is not an image igva reads")
+    refused(StoredImage.of("row 3", data.getvalue()[:50]), "row 3 is damaged")
+
+    def lost():
+        raise OSError("the disk is gone")
+
+    refused(StoredImage("row 4", lost), "row 4 cannot be read: the disk is gone")
+
+
+def test_the_bytes_of_a_picture(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"anything")
+    assert image_bytes(tmp_path / "a.png") == b"anything"
+    for path, words in ((tmp_path / "b.png", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(UserError, match=words):
+            image_bytes(path)
 
 
 def test_the_name_of_a_stream():

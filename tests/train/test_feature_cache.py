@@ -5,6 +5,9 @@ import pickle
 import pytest
 import torch
 
+from igva.data.blank import blank_image
+from igva.data.images import StoredImage
+from igva.errors import UserError
 from igva.testing import tiny_model, tiny_processor
 from igva.train import feature_cache
 from igva.train.feature_cache import InstructionCache, LayerCache, tower_key
@@ -83,6 +86,53 @@ def test_workers_get_a_copy_that_only_reads(pair, pictures, tmp_path):
     copy = pickle.loads(pickle.dumps(cache))
     assert copy.model is None
     assert torch.equal(copy(pictures).patches, cache(pictures).patches)
+
+
+def test_bad_pictures_are_noted_and_cost_nobody_else(pair, pictures, tmp_path, monkeypatch):
+    """Damaged, missing, and a copy of a damaged one; all in batches and shards with good ones."""
+    model, processor = pair
+    monkeypatch.setattr(feature_cache, "SHARD", 3)
+    pictures[1].write_bytes(pictures[1].read_bytes()[:60])
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(pictures[1].read_bytes())
+    pictures[3].unlink()
+    everything = [*pictures, copy]
+    with pytest.raises(UserError, match="is damaged|does not exist"):
+        LayerCache(model, processor, tmp_path / "strict").fill(everything)
+    cache = LayerCache(model, processor, tmp_path / "cache")
+    cache.fill(iter(everything), batch_size=2, on_bad="record")
+    bad = [pictures[1], pictures[3], copy]
+    assert cache.bad.keys() == {str(path) for path in bad}
+    assert "damaged" in cache.bad[str(pictures[1])] and "does not exist" in cache.bad[str(pictures[3])]
+    good = [pictures[i] for i in (0, 2, 4)]
+    alone = LayerCache(model, processor, tmp_path / "alone")
+    alone.fill(good)
+    torch.testing.assert_close(cache(good).patches, alone(good).patches)
+    blank = blank_image(processor.image_processor)
+    assert cache([blank]).patches.shape == cache([pictures[0]]).patches.shape
+    forbid_tower(model)
+    again = LayerCache(model, processor, tmp_path / "cache")
+    again.fill(everything, on_bad="record")  # another process finds everything there, and the same pictures bad
+    assert again.bad.keys() == cache.bad.keys() and torch.equal(again([blank]).patches, cache([blank]).patches)
+    assert pickle.loads(pickle.dumps(again)).bad == again.bad
+
+
+def test_nothing_but_bad_pictures(pair, tmp_path):
+    model, processor = pair
+    cache = LayerCache(model, processor, tmp_path / "cache")
+    cache.fill([tmp_path / "gone.png", StoredImage.of("row 0", b"nothing")], on_bad="record")
+    assert cache.bad.keys() == {str(tmp_path / "gone.png"), "row 0"}
+    assert cache([blank_image(processor.image_processor)]).patches.shape[0] == 1
+
+
+def test_a_stored_picture_is_the_file_of_the_same_content(pair, pictures, tmp_path):
+    model, processor = pair
+    cache = LayerCache(model, processor, tmp_path / "cache")
+    cache.fill(pictures)
+    forbid_tower(model)
+    stored = [StoredImage.of(f"row {i}", path.read_bytes()) for i, path in enumerate(pictures)]
+    cache.fill(stored)
+    assert torch.equal(cache(stored).patches, cache(pictures).patches)
 
 
 def test_instruction_vectors_are_the_models_own(pair):

@@ -37,7 +37,7 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
 def _whole(parameter: Tensor) -> Tensor:
     """A parameter, put together where it is spread over devices."""
     if isinstance(parameter, DTensor):
-        return parameter.detach().full_tensor()
+        return parameter.full_tensor().detach()
     if hasattr(parameter, "ds_id"):  # ZeRO-3
         from deepspeed import zero
 

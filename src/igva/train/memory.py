@@ -41,6 +41,8 @@ class Memory:
         temporaries: what the backward pass or the optimizer made and will drop.
     """
 
+    KINDS = ("weights", "gradients", "optimizer", "activations", "temporaries", "total")
+
     weights: int
     gradients: int
     optimizer: int

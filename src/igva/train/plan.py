@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,19 +31,26 @@ SUSTAINED_BF16, SUSTAINED_FP32 = 125.0, 10.0
 CHARACTERS_PER_TOKEN = 4  # of English text, about
 
 
+Tick = Callable[[], object]
+
+
+def _silent() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Mix:
-    """What is known of the training data.
+    """What is known of the training data; None where that cannot be told without fetching it.
 
     Attributes:
-        samples, pictures: how many; None where that cannot be told without fetching them.
-        tokens: mean of a sample, its visual ones included; the longest allowed where the data is unknown.
+        samples, pictures: how many.
+        text_tokens: of a sample, the mean.
         most_pictures: in one sample.
     """
 
-    samples: int | None
-    pictures: int | None
-    tokens: int
+    samples: int | None = None
+    pictures: int | None = None
+    text_tokens: int | None = None
     most_pictures: int = 1
 
 
@@ -92,22 +100,21 @@ class Plan:
 
 
 def make_plan(
-    recipe: Recipe, *, devices: int = 1, samples: int | None = None, tflops: float | None = None, gpu: bool = True
+    recipe: Recipe, mix: Mix, *, devices: int = 1, tflops: float | None = None, gpu: bool = True, tick: Tick = _silent
 ) -> Plan:
     """Plan a run.
 
     Args:
-        samples: of the training data; default: counted where the data is a local file.
+        mix: see ``data_mix``.
         tflops: what a device sustains; default: ``SUSTAINED_BF16`` or ``SUSTAINED_FP32``.
         gpu: False plans for training on the CPU.
+        tick: called after each of the long parts.
 
     Raises:
         UserError: a part's configuration cannot be read or does not fit, or the settings do not fit together.
     """
+    step, memory = plan_memory(recipe, mix, devices, gpu, tick)
     model = planned_model(recipe)
-    fusion = model.model.fusion
-    mix = data_mix(recipe, fusion.num_tokens, samples)
-    step = worst_step(recipe, fusion.num_tokens, mix.most_pictures, devices, gpu)
     whole = sum(parameter.nbytes for parameter in model.parameters())
     with torch.device("meta"):
         set_trainable(model, recipe)
@@ -117,15 +124,24 @@ def make_plan(
         parameters,
         mix,
         step,
-        step_memory(planned_model(recipe), recipe, step),
+        memory,
         Disk(
             checkpoints=_checkpoint(recipe, trained) * (recipe.optim.keep_checkpoints + 1),  # one more while it is made
             trained=trained,
             export=whole if recipe.export else 0,
-            features=_feature_cache(recipe, fusion, mix.pictures),
+            features=_feature_cache(recipe, model.model.fusion, mix.pictures),
         ),
-        _time(recipe, mix, devices, tflops or (SUSTAINED_BF16 if recipe.optim.bf16 else SUSTAINED_FP32)),
+        _time(recipe, mix, devices, tflops or (SUSTAINED_BF16 if recipe.optim.bf16 else SUSTAINED_FP32), tick),
     )
+
+
+def plan_memory(recipe: Recipe, mix: Mix, devices: int, gpu: bool, tick: Tick = _silent) -> tuple[Step, Memory]:
+    """The worst step and what it takes; arguments and errors as for ``make_plan``."""
+    model = planned_model(recipe)
+    step = worst_step(recipe, model.model.fusion.num_tokens, mix.most_pictures, devices, gpu)
+    memory = step_memory(model, recipe, step)
+    tick()
+    return step, memory
 
 
 def planned_model(recipe: Recipe) -> IgvaForConditionalGeneration:
@@ -195,11 +211,10 @@ def _read(source: str | None, kind: Any = AutoConfig) -> Any:
 # --- data ---------------------------------------------------------------------------------------------------------
 
 
-def data_mix(recipe: Recipe, visual_tokens: int, samples: int | None) -> Mix:
+def data_mix(recipe: Recipe, samples: int | None = None) -> Mix:
     """Count the training data where it is in local files; nothing is fetched.
 
     Args:
-        visual_tokens: of one picture.
         samples: overrides the number found.
 
     Raises:
@@ -208,17 +223,18 @@ def data_mix(recipe: Recipe, visual_tokens: int, samples: int | None) -> Mix:
     data = recipe.data
     files = [data.train] if isinstance(data.train, str) else data.train
     if is_stream(data.train) or not all(Path(file).is_file() for file in files):
-        return Mix(samples, samples, data.max_length)
+        return Mix(samples, samples)
     records = read_records(data.train, data.image_root)
-    tokens = sum(min(data.max_length, _tokens(record, visual_tokens)) for record in records)
-    pictures = len({image for record in records for image in record.images})
-    most = max(len(record.images) for record in records)
-    return Mix(samples or len(records), pictures, tokens // len(records), max(1, most))
+    return Mix(
+        samples or len(records),
+        pictures=len({image for record in records for image in record.images}),
+        text_tokens=sum(map(_characters, records)) // len(records) // CHARACTERS_PER_TOKEN,
+        most_pictures=max(1, *(len(record.images) for record in records)),
+    )
 
 
-def _tokens(record: Record, visual_tokens: int) -> int:
-    characters = sum(len(item.get("text", "")) for message in record.chat for item in message["content"])
-    return len(record.images) * visual_tokens + characters // CHARACTERS_PER_TOKEN
+def _characters(record: Record) -> int:
+    return sum(len(item.get("text", "")) for message in record.chat for item in message["content"])
 
 
 def worst_step(recipe: Recipe, visual_tokens: int, pictures: int, devices: int, gpu: bool) -> Step:
@@ -274,10 +290,13 @@ def _feature_cache(recipe: Recipe, fusion: Any, pictures: int | None) -> int | N
     return None if pictures is None else 2 * vectors * fusion.dims.vision_dim * pictures
 
 
-def _time(recipe: Recipe, mix: Mix, devices: int, tflops: float) -> Time:
-    optim = recipe.optim
-    sample = Step(samples=1, tokens=mix.tokens, gpu=False)
-    per_sample = step_flops(planned_model(recipe), recipe, sample)
+def _time(recipe: Recipe, mix: Mix, devices: int, tflops: float, tick: Tick) -> Time:
+    """Of samples of mean length; of full length where nothing is known of the data."""
+    optim, model = recipe.optim, planned_model(recipe)
+    tokens = model.model.fusion.num_tokens + (mix.text_tokens or recipe.data.max_length)
+    sample = Step(samples=1, tokens=min(tokens, recipe.data.max_length), gpu=False)
+    per_sample = step_flops(model, recipe, sample)
+    tick()
     steps: int | None = optim.max_steps
     if optim.max_steps < 0:
         steps = None if mix.samples is None else math.ceil(mix.samples * optim.epochs / optim.batch_size)
@@ -285,6 +304,7 @@ def _time(recipe: Recipe, mix: Mix, devices: int, tflops: float) -> Time:
     if recipe.data.cache_features:
         uncached = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, cache_features=False))
         once = (step_flops(planned_model(uncached), uncached, sample) - per_sample) * (mix.pictures or 0)
+        tick()
     step = per_sample * optim.batch_size
     hours = None if steps is None else (steps * step + once) / (tflops * 1e12 * devices * 3600)
     return Time(steps, step / 1e12, tflops, hours)

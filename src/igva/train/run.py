@@ -20,7 +20,7 @@ from igva.data.collate import Collator, dummy_picture
 from igva.data.dataset import ChatDataset, ChatStream
 from igva.data.records import Record
 from igva.data.sources import is_stream, open_stream, read_records
-from igva.data.templates import PLAIN
+from igva.data.templates import PLAIN, TEMPLATES
 from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
@@ -125,15 +125,29 @@ def build_from_recipe(recipe: Recipe, train: bool = True) -> tuple[IgvaForCondit
     init_from, source = settings.pop("init_from"), settings.pop("retrofit")
     dtype = getattr(torch, settings.pop("dtype"))
     if source:
-        instruction = settings["instruction"] and resolve_part(settings["instruction"])
-        converted = retrofit_llava(source, instruction, **settings["fusion_kwargs"])
-        model, processor = converted.model.to(dtype), converted.processor
+        model, processor = _retrofitted(source, recipe, dtype)
     else:
         quantize = recipe.lora.quantize if train and recipe.lora.quantize != "none" else None
         model, processor = build(**settings, dtype=dtype, quantize=quantize)
     if init_from:
         apply_trained(model, Path(init_from) / TRAINED_FILE, parts=("projector",))
     return model, processor
+
+
+def _retrofitted(
+    source: str, recipe: Recipe, dtype: torch.dtype
+) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
+    """A LLaVA checkpoint made into an igva model, with the recipe's template and attention."""
+    settings = recipe.model
+    instruction = resolve_part(settings.instruction) if settings.instruction else None
+    converted = retrofit_llava(source, instruction, **settings.fusion_kwargs)
+    if converted.processor is None:
+        raise UserError(f"{source} has no tokenizer or no image processor: put them beside its weights")
+    if settings.chat_template:
+        converted.processor.chat_template = TEMPLATES[settings.chat_template]
+    if settings.attention:
+        converted.model.model.language_model.set_attn_implementation(settings.attention)
+    return converted.model.to(dtype), converted.processor
 
 
 def export(recipe: Recipe, trained: Path, output: Path) -> None:
@@ -151,7 +165,7 @@ def _layer_cache(
     if not (recipe.data.cache_features or recipe.warm_up.steps):
         return None
     if torch.cuda.is_available():
-        model.to(state.device)  # type: ignore[arg-type]
+        model.to(state.device)
     return LayerCache(model, processor)
 
 

@@ -78,8 +78,8 @@ class IgvaTrainer(Trainer):
         if not hasattr(dataset, "lengths"):  # a stream keeps its own order
             return None
         return StepSampler(
-            dataset.lengths(),  # type: ignore[union-attr]
-            dataset.modalities(),  # type: ignore[union-attr]
+            dataset.lengths(),
+            dataset.modalities(),
             optim.batch_size,
             seed=optim.seed,
             group_by=self.recipe.data.group_by,
@@ -164,7 +164,7 @@ class IgvaTrainer(Trainer):
             return {}
         metrics = self.validation.score(self.model_wrapped if self._sharded else self.model, self.accelerator)
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
