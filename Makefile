@@ -24,7 +24,8 @@ test-fast: .venv/.ready
 
 # The oldest transformers that is supported: the behaviours that depend on it.
 test-oldest: .venv-oldest/.ready
-	$(OLDEST)/python -m pytest -m "not slow and not gpu" tests/contract tests/invariants tests/model tests/checkpoints
+	$(OLDEST)/python -m pytest -m "not slow and not gpu" tests/contract tests/invariants tests/model tests/checkpoints \
+		tests/data tests/train/test_run.py
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
@@ -45,5 +46,5 @@ clean:
 .venv-oldest/.ready: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	$(OLDEST)/python -m pip install $(PIP_QUIET) "$(TORCH)"
-	$(OLDEST)/python -m pip install $(PIP_QUIET) -c constraints-oldest.txt -e '.[train,plot]' pytest pytest-timeout
+	$(OLDEST)/python -m pip install $(PIP_QUIET) -c constraints-oldest.txt -e '.[train,data,plot]' pytest pytest-timeout
 	touch $@

@@ -27,6 +27,7 @@ from igva.model.processing_igva import IgvaProcessor
 from igva.train.arguments import Recipe
 from igva.train.distributed import check_distributed, deepspeed_config, leave_deepspeed, shard, shares, world_size
 from igva.train.feature_cache import InstructionCache, LayerCache
+from igva.train.packed_attention import use_packed_attention
 from igva.train.report import Report
 from igva.train.snapshots import snapshots
 from igva.train.stages import describe, lora_scale, set_trainable
@@ -214,6 +215,8 @@ def _train(
     micro, accumulate = shares(recipe)
     # Devices that train together must all run every module, also those whose batch has no picture.
     dummy = dummy_picture(model, cached=recipe.data.cache_features) if world_size() > 1 else None
+    if recipe.data.pack_tokens:
+        use_packed_attention(model.model.language_model)
     if recipe.distributed == "fsdp":
         shard(model, recipe)
     trainer = IgvaTrainer(
