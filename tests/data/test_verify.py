@@ -91,6 +91,7 @@ def test_every_fault_is_counted_and_named(messy):
     for name, count in {
         "samples": "12",
         "malformed samples": "4",
+        "present": "8",
         "missing": "1",
         "unreadable": "2",
         "over 64 million pixels": "1",

@@ -2,7 +2,7 @@
 
 ``distributed_worker.py FOLDER JOB…`` runs jobs one after another; a job is ``NAME [key=value …]`` in one argument. Each
 trains by FOLDER/recipe.yaml into FOLDER/NAME and writes to FOLDER/NAME.pt what the first process saw: the loss of every
-step, the first step's gradients, the types of things. ``NAME --again …`` goes back to checkpoint 1 of that run, keeps
+step, the first step's gradients, the types of things. ``NAME --back=N …`` goes back to checkpoint N of that run, keeps
 what it had trained as FOLDER/NAME.safetensors, and resumes.
 """
 
@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from igva.train import run as module
 from igva.train.arguments import load_recipe
 from igva.train.distributed import world_size
+from igva.train.snapshots import snapshots
 from igva.train.trainer import IgvaTrainer
 
 SEEN: dict = {}
@@ -63,18 +64,19 @@ def main(folder, *jobs):
 def do(folder, name, options):
     SEEN.clear()
     SEEN.update(losses=[], ids=[], gradients={}, types=set(), dummies=0)
-    resume = "--again" in options
-    if resume:
+    back = [int(option.removeprefix("--back=")) for option in options if option.startswith("--back=")]
+    if back:
         if dist.get_rank() == 0:
-            shutil.rmtree(folder / name / "checkpoint-2")
+            for checkpoint in snapshots(folder / name)[back[0] :]:
+                shutil.rmtree(checkpoint)
             shutil.move(folder / name / "trained.safetensors", folder / f"{name}.safetensors")
         dist.barrier()
-    overrides = [f"output={folder / name}", *(option for option in options if option != "--again")]
-    module.run(load_recipe(str(folder / "recipe.yaml"), overrides), resume)
+    overrides = [f"output={folder / name}", *(option for option in options if not option.startswith("--"))]
+    module.run(load_recipe(str(folder / "recipe.yaml"), overrides), bool(back))
     if world_size() > 1:
         SEEN["by_rank"] = [None] * world_size()
         dist.all_gather_object(SEEN["by_rank"], (SEEN["ids"], SEEN["dummies"]))
-    if not resume and (world_size() == 1 or dist.get_rank() == 0):
+    if not back and (world_size() == 1 or dist.get_rank() == 0):
         torch.save(SEEN, folder / f"{name}.pt")
 
 

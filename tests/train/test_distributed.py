@@ -83,6 +83,7 @@ def alone(setting):
     return seen(setting, "alone")
 
 
+LATE = "optim.max_steps=4 optim.keep_checkpoints=9"  # two steps an epoch: step 3 is in the midst of the second
 MIXED = "data.group_by=none optim.batch_size=2 optim.max_steps=6"
 
 
@@ -98,8 +99,10 @@ def two(setting):
         f"text {MIXED} {text}",
         f"cached-mixed {MIXED} data.cache_features=true",
         f"cached-text {MIXED} data.cache_features=true {text}",
+        f"late {LATE}",
+        f"late --back=3 {LATE}",
         "fsdp distributed=fsdp",
-        "fsdp --again distributed=fsdp",
+        "fsdp --back=1 distributed=fsdp",
     )
     return setting
 
@@ -158,6 +161,11 @@ def test_batches_without_pictures_do_not_hang(setting, two, prefix):
 
 
 @pytest.mark.slow
+def test_two_processes_resume_in_the_midst_of_an_epoch(setting, two):
+    alike(setting / "late.safetensors", trained(setting, "late"), 0)
+
+
+@pytest.mark.slow
 def test_fsdp_shards_saves_and_resumes(setting, alone, two):
     """Parameters are DTensors; one process loads what they saved; stopping and resuming changes nothing."""
     told = seen(setting, "fsdp")
@@ -171,7 +179,7 @@ def test_fsdp_shards_saves_and_resumes(setting, alone, two):
 @pytest.mark.parametrize("stage", ["zero2", "zero3"])
 def test_deepspeed_saves_and_resumes(setting, alone, stage):
     pytest.importorskip("deepspeed")
-    launch(setting, 2, f"{stage} distributed={stage}", f"{stage} --again distributed={stage}")
+    launch(setting, 2, f"{stage} distributed={stage}", f"{stage} --back=1 distributed={stage}")
     told = seen(setting, stage)
     assert {"DistributedType.DEEPSPEED", "DeepSpeedEngine"} <= told["types"]
     assert told["partitioned"] == (len(list(tiny_parameters(setting))) if stage == "zero3" else 0)

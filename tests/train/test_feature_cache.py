@@ -97,7 +97,7 @@ def test_bad_pictures_are_noted_and_cost_nobody_else(pair, pictures, tmp_path, m
     copy.write_bytes(pictures[1].read_bytes())
     pictures[3].unlink()
     everything = [*pictures, copy]
-    with pytest.raises(UserError, match="is damaged|does not exist"):
+    with pytest.raises(UserError, match=r"is damaged|does not exist"):
         LayerCache(model, processor, tmp_path / "strict").fill(everything)
     cache = LayerCache(model, processor, tmp_path / "cache")
     cache.fill(iter(everything), batch_size=2, on_bad="record")

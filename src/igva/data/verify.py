@@ -126,7 +126,10 @@ def verify(
         UserError: the data cannot be read at all.
     """
     looker = _Looker(Findings(source, max_length, estimated=processor is None), processor, chat_template)
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool, tqdm(desc="samples", unit="sample") as bar:
+    with (
+        ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool,
+        tqdm(desc="samples", unit=" samples", delay=1) as bar,
+    ):
         items = iter(scan)
         while chunk := list(islice(items, CHUNK)):
             for item in chunk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,22 @@ def _draw_lengths(axis: Any, found: Findings) -> None:
 
 
 def _draw_sizes(axis: Any, found: Findings) -> None:
-    widths, heights = zip(*found.sizes, strict=True) if found.sizes else ((), ())
-    axis.scatter(widths, heights, s=8, alpha=0.4, linewidths=0, rasterized=True)
-    if found.sizes:
-        axis.set_xscale("log", base=2)
-        axis.set_yscale("log", base=2)
-    axis.set_xlabel("width of the picture in pixels")
+    """A dot per size, its area by the number of pictures; both axes alike, so that squares lie on the diagonal."""
+    axis.set_xlabel("width of the pictures in pixels")
     axis.set_ylabel("height")
+    if not found.sizes:
+        return
+    counts = Counter(found.sizes)
+    most = max(counts.values())
+    areas = [8 + 92 * count / most for count in counts.values()]
+    axis.scatter(*zip(*counts, strict=True), s=areas, alpha=0.5, linewidths=0)
+    sides = [side for size in counts for side in size]
+    span = (min(sides) / 2, max(sides) * 2)
+    axis.set(xscale="log", yscale="log", xlim=span, ylim=span)
+    ticks = [4**power for power in range(9) if span[0] <= 4**power <= span[1]]
+    for scale in (axis.xaxis, axis.yaxis):
+        scale.set_ticks(ticks, [str(tick) for tick in ticks])
+        scale.set_ticks([], minor=True)
 
 
 def _draw_counts(axis: Any, found: Findings) -> None:

@@ -29,6 +29,7 @@ def table(found: Findings) -> Iterator[str]:
         yield _row(f"  {source}", count)
     yield ""
     yield f"{_row('pictures', found.pictures)}   shown {found.picture_uses} times"
+    yield _row("  present", found.pictures - len(found.missing))
     yield _row("  missing", len(found.missing))
     yield _row("  unreadable", len(found.unreadable))
     yield _row(f"  over {MAX_PIXELS // 1_000_000} million pixels", len(found.too_large))

@@ -83,7 +83,7 @@ class LayerCache:
         """Compute what is missing; what is there already is kept. Progress on standard error.
 
         Args:
-            on_bad: ``fail``, or ``record``: pictures that cannot be read are noted in ``bad``, and the blank picture that stands
+            on_bad: ``fail``, or ``record``: pictures that cannot be read are noted in ``bad``, and the blank one that stands
                 in for them is computed.
 
         Raises:

@@ -135,9 +135,7 @@ def build_from_recipe(recipe: Recipe, train: bool = True) -> tuple[IgvaForCondit
     return model, processor
 
 
-def _retrofitted(
-    source: str, recipe: Recipe, dtype: torch.dtype
-) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
+def _retrofitted(source: str, recipe: Recipe, dtype: torch.dtype) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
     """A LLaVA checkpoint made into an igva model, with the recipe's template and attention."""
     settings = recipe.model
     instruction = resolve_part(settings.instruction) if settings.instruction else None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from igva.checkpoints.store import write_errors
@@ -22,6 +22,16 @@ from igva.train.sampler import StepSampler
 from igva.train.snapshots import publish, staging_folder
 from igva.train.stages import lora_scale, parameter_groups
 from igva.train.validation import Validation
+
+
+class _Epochs(TrainerCallback):
+    """Tells the sampler its epoch. On several devices, what a resumed run reads hides the sampler from the trainer."""
+
+    def __init__(self, sampler: StepSampler):
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
 
 
 class IgvaTrainer(Trainer):
@@ -77,13 +87,15 @@ class IgvaTrainer(Trainer):
         optim, dataset = self.recipe.optim, self.train_dataset
         if not hasattr(dataset, "lengths"):  # a stream keeps its own order
             return None
-        return StepSampler(
+        sampler = StepSampler(
             dataset.lengths(),
             dataset.modalities(),
             optim.batch_size,
             seed=optim.seed,
             group_by=self.recipe.data.group_by,
         )
+        self.add_callback(_Epochs(sampler))
+        return sampler
 
     # --- a step ---------------------------------------------------------------------------------------------------
 
