@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import traceback
 
 import pytest
+
+from igva.errors import UserError
 
 SOURCE = "mixed"
 
@@ -54,6 +57,22 @@ def llava(tmp_path, content):
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
     (folder / f"{SOURCE}.jsonl").write_text(lines, encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def refusal():
+    """``refusal(call)`` → the message of the ``UserError`` it ends with; for calls that use loading processes."""
+
+    def message(call):
+        try:
+            call()
+        except UserError as error:
+            # Else the loader lives until the garbage collector finds it, and then waits five seconds per process.
+            traceback.clear_frames(error.__traceback__)
+            return str(error)
+        return pytest.fail("no UserError")
+
+    return message
 
 
 @pytest.fixture

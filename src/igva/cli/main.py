@@ -6,7 +6,7 @@ import os
 import sys
 
 # verb -> module under igva.cli; each has HELP, add_arguments(parser) and main(args).
-VERBS = ("ask", "models", "convert", "train", "recipe", "merge", "data", "probe", "eval")
+VERBS = ("ask", "models", "convert", "train", "plan", "recipe", "merge", "data", "probe", "eval")
 
 
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:

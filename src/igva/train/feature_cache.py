@@ -83,8 +83,8 @@ class LayerCache:
         """Compute what is missing; what is there already is kept. Progress on standard error.
 
         Args:
-            on_bad: ``fail``, or ``record``: pictures that cannot be read are noted in ``bad``, and the blank one that stands
-                in for them is computed.
+            on_bad: ``fail``, or ``record``: pictures that cannot be read are noted in ``bad``, and the blank picture
+                that stands in for them is computed.
 
         Raises:
             UserError: a picture cannot be read and ``on_bad`` is ``fail``.
