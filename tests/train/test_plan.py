@@ -1,0 +1,134 @@
+"""What `igva plan` says beforehand against what training then takes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoConfig
+
+from igva.errors import UserError
+from igva.testing import instruction_config, tiny_image_processor, tiny_tokenizer
+from igva.train.arguments import load_recipe
+from igva.train.fit import find_fit
+from igva.train.plan import Mix, data_mix, make_plan, plan_memory
+
+WORKER = Path(__file__).parent / "plan_worker.py"
+MIX = Mix(samples=1000, pictures=1000, text_tokens=256)
+
+
+def configs_only(folder, width, layers):
+    """Parts without weights: what a plan reads."""
+    vision = AutoConfig.for_model(
+        "clip_vision_model",
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        image_size=224,
+        patch_size=14,
+    )
+    text = AutoConfig.for_model(
+        "llama",
+        vocab_size=8000,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        pad_token_id=0,
+        eos_token_id=2,
+        tie_word_embeddings=False,
+    )
+    for name, config in (("vision", vision), ("text", text), ("instruction", instruction_config())):
+        config.save_pretrained(folder / name)
+    tiny_image_processor(224).save_pretrained(folder / "vision")
+    for name in ("text", "instruction"):
+        tiny_tokenizer().save_pretrained(folder / name)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Two recipe files on parts without weights: one that takes hundreds of megabytes, and a small one."""
+    folder = tmp_path_factory.mktemp("plan")
+    found = []
+    for name, width, layers in (("large", 512, 8), ("small", 64, 2)):
+        configs_only(folder / name, width, layers)
+        recipe = {
+            "stage": "instruct",
+            "output": str(folder / "run"),
+            "model": {part: str(folder / name / part) for part in ("vision", "text", "instruction")}
+            | {"fusion_kwargs": {"num_groups": 2, "hidden_size": 64, "num_blocks": 1, "num_heads": 2}},
+            "data": {"train": "none.json", "max_length": 512},
+            "optim": {"batch_size": 4, "learning_rate": 1e-4},
+        }
+        path = folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(recipe))
+        found.append(path)
+    return found
+
+
+KINDS = {
+    "whole": [],
+    "lora": ["lora.rank=8"],
+    "checkpointed": ["optim.gradient_checkpointing=true"],
+    "cached": ["data.cache_features=true"],
+    "bf16": ["optim.bf16=true", "model.dtype=bfloat16", "lora.rank=8"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is measured as Linux tells it")
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_is_within_a_fifth_of_the_measured_peak(files, kind):
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+    done = subprocess.run(
+        [sys.executable, WORKER, *files, *KINDS[kind]], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    measured = json.loads(done.stdout.splitlines()[-1])["peak"]
+    _, memory = plan_memory(load_recipe(str(files[0]), KINDS[kind]), MIX, devices=1, gpu=False)
+    print(f"{kind}: planned {memory.total / 2**20:.0f} MiB, measured {measured / 2**20:.0f} MiB")
+    assert measured > 200 * 2**20
+    assert memory.total == pytest.approx(measured, rel=0.2)
+
+
+def test_what_is_saved_where(files):
+    """Each saving shows in the figure it saves."""
+    memory = {name: plan_memory(load_recipe(str(files[1]), over), MIX, 1, True)[1] for name, over in KINDS.items()}
+    assert memory["lora"].optimizer < memory["whole"].optimizer / 10
+    assert memory["checkpointed"].activations < memory["whole"].activations
+    sharded = plan_memory(load_recipe(str(files[1]), ["distributed=zero3"]), MIX, 4, True)[1]
+    assert sharded.optimizer == pytest.approx(memory["whole"].optimizer / 4, rel=0.05)
+
+
+def test_settings_that_fit(files):
+    """The overrides it names bring the recipe under the limit, and the recipe itself is above it."""
+    load = lambda extra: load_recipe(str(files[0]), extra)  # noqa: E731
+    whole = plan_memory(load([]), MIX, 1, True)[1].total
+    limit = 0.6 * whole / 0.9
+    fit = find_fit(load, MIX, limit)
+    assert fit.overrides and plan_memory(load(fit.overrides), MIX, 1, True)[1].total <= 0.9 * limit
+
+
+def test_nothing_is_loaded(files, monkeypatch):
+    """Folders without weights are enough, and no memory of the model's size is taken."""
+    monkeypatch.setattr(torch, "load", None)
+    plan = make_plan(load_recipe(str(files[0])), MIX, devices=1, tflops=None, gpu=True)
+    assert plan.disk.export > 0 and plan.time.steps == 250
+
+
+def test_a_part_that_is_not_there_is_one_line(files):
+    recipe = load_recipe(str(files[1]), ["model.text=/nowhere/at/all"])
+    with pytest.raises(UserError, match="/nowhere/at/all") as caught:
+        plan_memory(recipe, MIX, 1, True)
+    assert "\n" not in str(caught.value)
+
+
+def test_data_that_is_not_there_leaves_the_size_open(files):
+    mix = data_mix(load_recipe(str(files[1])), None)
+    assert mix.samples is None
