@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 
@@ -32,6 +33,8 @@ def entry(argv: list[str] | None = None) -> int:
 
     argv = sys.argv[1:] if argv is None else argv
     verb = next((word for word in argv if not word.startswith("-")), None)
+    # Where bitsandbytes is installed without a GPU, importing PEFT would say so on every call.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     args = build_parser(verb if verb in VERBS else None).parse_args(argv)
     try:
         importlib.import_module(f"igva.cli.{args.verb}").main(args)
