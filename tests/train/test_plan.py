@@ -102,8 +102,13 @@ def test_what_is_saved_where(files):
     memory = {name: plan_memory(load_recipe(str(files[1]), over), MIX, 1, True)[1] for name, over in KINDS.items()}
     assert memory["lora"].optimizer < memory["whole"].optimizer / 10
     assert memory["checkpointed"].activations < memory["whole"].activations
-    sharded = plan_memory(load_recipe(str(files[1]), ["distributed=zero3"]), MIX, 4, True)[1]
-    assert sharded.optimizer == pytest.approx(memory["whole"].optimizer / 4, rel=0.05)
+    quarter = memory["whole"].optimizer / 4
+    for way, factor in (
+        ("fsdp", 1.0),
+        ("zero3", 1.5),
+    ):  # DeepSpeed keeps a copy of the weights beside Adam's two states
+        sharded = plan_memory(load_recipe(str(files[1]), [f"distributed={way}"]), MIX, 4, True)[1]
+        assert sharded.optimizer == pytest.approx(quarter * factor, rel=0.05)
 
 
 def test_settings_that_fit(files):
