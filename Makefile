@@ -39,12 +39,12 @@ clean:
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install $(PIP_QUIET) "$(TORCH)"
-	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[train,data,quantize,plot,dev]'
+	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[train,data,quantize,plot,study,dev]'
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt --no-build-isolation -e '.[deepspeed]'
 	touch $@
 
 .venv-oldest/.ready: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	$(OLDEST)/python -m pip install $(PIP_QUIET) "$(TORCH)"
-	$(OLDEST)/python -m pip install $(PIP_QUIET) -c constraints-oldest.txt -e '.[train,data,plot]' pytest pytest-timeout
+	$(OLDEST)/python -m pip install $(PIP_QUIET) -c constraints-oldest.txt -e '.[train,data,study]' pytest pytest-timeout
 	touch $@

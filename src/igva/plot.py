@@ -24,19 +24,39 @@ def group_label(group: Sequence[int]) -> str:
     return "layers " + ",".join(map(str, group))
 
 
+def new_figure(width: float, height: float) -> Any:
+    """An empty matplotlib ``Figure`` of that many inches.
+
+    Raises:
+        UserError: matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("drawing needs matplotlib: pip install 'igva[plot]'") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure to an image file of the kind its ending names.
+
+    Raises:
+        UserError: the file cannot be written, or there is no such kind.
+    """
+    try:
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
+
+
 def plot_answer(pictures: Sequence[Image.Image], question: str, result: Answer, path: Path) -> None:
     """Draw the pictures, the question, the answer and the layer weights to an image file.
 
     Raises:
         UserError: matplotlib is missing, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("--plot needs matplotlib: pip install 'igva[plot]'") from error
-
     columns = len(pictures) + 1
-    figure = Figure(figsize=(4.2 * columns, 4.6), layout="constrained")
+    figure = new_figure(4.2 * columns, 4.6)
     axes = figure.subplots(1, columns)
     for axis, picture in zip(axes[:-1], pictures, strict=True):
         axis.imshow(picture)
@@ -46,10 +66,7 @@ def plot_answer(pictures: Sequence[Image.Image], question: str, result: Answer, 
     words = textwrap.shorten(printable, 240, placeholder=" …") or "(no words)"
     lines = [*textwrap.wrap(f"Q: {question}", 42 * columns), *textwrap.wrap(f"A: {words}", 42 * columns)]
     figure.suptitle("\n".join(lines), ha="left", x=0.02, fontsize=12)
-    try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be written: {error}") from error
+    save_figure(figure, path)
 
 
 def _draw_weights(axis: Any, result: Answer) -> None:

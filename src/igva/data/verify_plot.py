@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from igva.data.verify import Findings
-from igva.errors import UserError
+from igva.plot import new_figure, save_figure
 
 
 def plot_findings(found: Findings, path: Path) -> None:
@@ -16,12 +16,7 @@ def plot_findings(found: Findings, path: Path) -> None:
     Raises:
         UserError: matplotlib is missing, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("--plot needs matplotlib: pip install 'igva[plot]'") from error
-
-    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    figure = new_figure(13, 4.6)
     lengths, sizes, counts = figure.subplots(1, 3)
     _draw_lengths(lengths, found)
     _draw_sizes(sizes, found)
@@ -29,10 +24,7 @@ def plot_findings(found: Findings, path: Path) -> None:
     for axis in (lengths, sizes, counts):
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(found.source, ha="left", x=0.02, fontsize=12, parse_math=False)
-    try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be written: {error}") from error
+    save_figure(figure, path)
 
 
 def _draw_lengths(axis: Any, found: Findings) -> None:

@@ -6,6 +6,7 @@ tokens per image, ``D`` vision width, ``E`` instruction width, ``H`` language-mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from .configuration_igva import IgvaConfig
 from .fusions import build_fusion
 from .instruction_encoder import encode_instructions
 from .projector import build_projector
-from .vision_layers import VisionLayers, run_tower
+from .vision_layers import Tap, VisionLayers, run_tower
 
 # The inputs that have one row per image, not per sample.
 IMAGE_INPUTS = (
@@ -136,8 +137,8 @@ class IgvaModel(IgvaPreTrainedModel):
                 encoder.eval()
         return self
 
-    def encode_image_layers(self, pixel_values: Tensor) -> VisionLayers:
-        """Run the vision tower: ``(I, 3, height, width)`` → the layer means the fusion asks for.
+    def encode_image_layers(self, pixel_values: Tensor, taps: Sequence[Tap] | None = None) -> VisionLayers:
+        """Run the vision tower: ``(I, 3, height, width)`` → the layer means the fusion asks for, or those of ``taps``.
 
         They depend on the image and the tower alone, so they can be cached across questions.
         """
@@ -149,7 +150,7 @@ class IgvaModel(IgvaPreTrainedModel):
         return run_tower(
             self.vision_tower,
             pixel_values.to(tower_dtype),
-            self.fusion.taps,
+            self.fusion.taps if taps is None else taps,
             num_layers=config.vision.num_hidden_layers,
             num_patches=config.num_patches,
             pool=config.vision_pool,

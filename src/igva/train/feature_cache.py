@@ -26,20 +26,20 @@ from igva.data.images import ImageSource, image_bytes, open_image
 from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
-from igva.model.vision_layers import VisionLayers
+from igva.model.vision_layers import Tap, VisionLayers
 from igva.paths import home
 
 SHARD = 256  # pictures per file: what a killed run loses at most
 
 
-def tower_key(model: IgvaForConditionalGeneration, processor: IgvaProcessor) -> str:
+def tower_key(model: IgvaForConditionalGeneration, processor: IgvaProcessor, taps: Sequence[Tap]) -> str:
     """A short hash of everything the layer means depend on besides the picture."""
     digest = hashlib.sha256()
     for name, value in sorted(model.model.vision_tower.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     settings = {
-        "taps": model.model.fusion.taps,
+        "taps": taps,
         "pool": model.config.vision_pool,
         "input_size": model.config.input_size,
         "image_processor": processor.image_processor.to_dict(),
@@ -58,14 +58,24 @@ class LayerCache:
 
     Calling it with pictures gives their ``VisionLayers``.
 
+    Args:
+        taps: the layer sets whose means are kept; default: those of the model's fusion.
+
     Attributes:
         bad: pictures that ``fill`` could not read, name → why.
     """
 
-    def __init__(self, model: IgvaForConditionalGeneration, processor: IgvaProcessor, root: Path | None = None):
+    def __init__(
+        self,
+        model: IgvaForConditionalGeneration,
+        processor: IgvaProcessor,
+        root: Path | None = None,
+        taps: Sequence[Tap] | None = None,
+    ):
         self.model = model
         self.processor = processor
-        self.folder = (root or home() / "features") / tower_key(model, processor)
+        self.taps = tuple(taps or model.model.fusion.taps)
+        self.folder = (root or home() / "features") / tower_key(model, processor, self.taps)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._place: dict[str, tuple[str, int]] = {}  # picture key -> file, row
         self.bad: dict[str, str] = {}
@@ -134,7 +144,7 @@ class LayerCache:
         pixels = self.processor.prepare_images(pictures)
         device = self.model.device
         with torch.autocast(device.type, torch.bfloat16):
-            means = self.model.model.encode_image_layers(pixels.to(device))
+            means = self.model.model.encode_image_layers(pixels.to(device), self.taps)
         return means.to(device="cpu", dtype=torch.bfloat16)
 
     def _write(self, keys: list[str], means: list[VisionLayers]) -> None:
@@ -157,16 +167,23 @@ class LayerCache:
             self._keys[image] = picture_key(image)
         return self._keys[image]
 
-    def __call__(self, images: Sequence[ImageSource]) -> VisionLayers:
-        """The layer means of pictures that ``fill`` has computed: ``(n, T, N, D)`` and ``(n, T, D)``, bfloat16."""
-        rows = [self._read(*self._place[self._key(image)]) for image in images]
+    def __call__(self, images: Sequence[ImageSource], places: Sequence[int] | None = None) -> VisionLayers:
+        """The layer means of pictures that ``fill`` has computed: ``(n, T, N, D)`` and ``(n, T, D)``, bfloat16.
+
+        Args:
+            places: of the taps wanted, where all of them are not; only these are read.
+        """
+        rows = [self._read(*self._place[self._key(image)], places) for image in images]
         return VisionLayers(torch.stack([p for p, _ in rows]), torch.stack([d for _, d in rows]))
 
-    def _read(self, file: str, row: int) -> tuple[Tensor, Tensor]:
+    def _read(self, file: str, row: int, places: Sequence[int] | None) -> tuple[Tensor, Tensor]:
         if file not in self._open:
             self._open[file] = safe_open(self.folder / file, framework="pt")
-        handle = self._open[file]
-        return handle.get_slice("patches")[row], handle.get_slice("descriptors")[row]
+        slices = [self._open[file].get_slice(name) for name in ("patches", "descriptors")]
+        if places is None:
+            return slices[0][row], slices[1][row]
+        patches, descriptors = (torch.stack([part[row, place] for place in places]) for part in slices)
+        return patches, descriptors
 
     def __getstate__(self) -> dict[str, Any]:
         # Workers open the files for themselves and never compute.

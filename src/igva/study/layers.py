@@ -1,0 +1,155 @@
+"""Which layer of a vision encoder helps with what: one readout, or one whole model, per layer.
+
+The paper trains a model per layer and compares them (arXiv 2501.08443, section 3). That is the full form; the readout
+form asks the same of frozen features in minutes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from igva.errors import UserError
+from igva.model.fusion_base import FusionDims
+from igva.model.vision_layers import resolve_layer
+from igva.study.items import Item
+from igva.study.layers_figure import draw_layers
+from igva.study.readout import Material, ReadoutSettings, ReadoutTrial, Trial
+from igva.study.report import Figure, Table, write_report
+from igva.study.standings import by_label, ids_by, scores_table, standing
+from igva.study.trials import Job, Outcome, Trials
+from igva.study.variants import Variant
+
+BLIND = "blind"
+Run = Callable[[Variant, int], Outcome]
+
+
+def parse_layers(text: str, num_layers: int) -> list[int]:
+    """``1-4,8,-2`` → layer numbers, ascending.
+
+    Raises:
+        UserError: not a number, or a layer that does not exist.
+    """
+    layers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().rpartition("-") if not part.strip().startswith("-") else ("", "", part)
+        try:
+            low, high = (int(first), int(last)) if dash else (int(part), int(part))
+            layers |= {resolve_layer(layer, num_layers) for layer in range(low, high + 1)}
+        except ValueError as error:
+            reason = str(error) if "exist" in str(error) else f"{part!r} is neither a number nor a range such as 1-6"
+            raise UserError(f"--layers {text}: {reason}") from error
+    if not layers:
+        raise UserError(f"--layers {text}: names no layer")
+    return sorted(layers)
+
+
+def layer_variant(layer: int) -> Variant:
+    """One layer alone."""
+    return Variant(f"layer {layer}", "single", {"layer": layer})
+
+
+def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims, per_task: bool) -> Run:
+    """Trains readouts on one layer; per task, or one for all tasks."""
+
+    def run(variant: Variant, seed: int) -> Outcome:
+        def fresh() -> ReadoutTrial:
+            return ReadoutTrial(variant.build(dims), material, settings, seed=seed, blind=variant.label == BLIND)
+
+        warm = fresh()
+        cells = warm.warm_up(warm.fusion) if settings.warm_up_steps else None
+        scores: dict[str, float] = {}
+        trials: list[Trial] = []
+        for task in sorted({item.task for item in material.test}) if per_task else [None]:
+            train, test = (_of(items, task) for items in (material.train, material.test))
+            if not train:
+                raise UserError(f"the training data has no question of task {task!r}: check --train")
+            trial = fresh()
+            trial.readout.load_state_dict(warm.readout.state_dict())
+            trials.append(trial.run(train, test, f"{variant.label} {task or ''}".strip()))
+            scores |= dict(zip([item.id for item in test], map(float, trials[-1].right), strict=True))
+        return Outcome(
+            label=variant.label,
+            seed=seed,
+            scores=scores,
+            weights=None,
+            loss=sum(trial.loss for trial in trials) / len(trials),
+            seconds=round(sum(trial.seconds for trial in trials), 1),
+            step_ms=max(trial.step_ms for trial in trials),
+            parameters=0,
+            cells_right=cells,
+        )
+
+    return run
+
+
+def _of(items: Sequence[Item], task: str | None) -> list[Item]:
+    return [item for item in items if task in (None, item.task)]
+
+
+def study_layers(
+    run: Run,
+    layers: Sequence[int],
+    test: Sequence[Item],
+    out: Path,
+    *,
+    seeds: int,
+    blind: bool,
+    settings: dict[str, Any],
+) -> Path:
+    """Run what is missing, write tables, figure and report; returns the report's path.
+
+    Args:
+        run: trains and scores one layer.
+        blind: also run with every picture's features at zero.
+        settings: what all runs share, for the report and to refuse a folder of another study.
+    """
+    variants = [layer_variant(layer) for layer in layers]
+    if blind:
+        variants.append(dataclasses.replace(layer_variant(layers[-1]), label=BLIND))
+    trials = Trials(out, settings)
+    jobs = [Job(v.label, seed, lambda v=v, seed=seed: run(v, seed)) for seed in range(seeds) for v in variants]
+    runs = by_label(trials.do(jobs, "layers"))
+    tables = [scores_table(runs, test, kind) for kind in ("category", "task")]
+    shares = normalised(runs, test)
+    tables.insert(1, _normalised_table(shares))
+    return write_report(
+        out,
+        title="What each layer contributes",
+        summary=findings(runs, test),
+        tables=tables,
+        figures=[Figure("layers", "Accuracy of each layer, by category", draw_layers(runs, test))],
+        settings=settings,
+    )
+
+
+def normalised(runs: dict[str, list[Outcome]], test: Sequence[Item]) -> dict[str, dict[str, float]]:
+    """Layer → category → accuracy as a share of the best layer's, as the paper's figure has it."""
+    groups = ids_by(test, "category")
+    table = {label: standing(outcomes, groups) for label, outcomes in runs.items() if label != BLIND}
+    best = {name: max(row[name][0] for row in table.values()) or 1.0 for name in groups}
+    return {label: {name: row[name][0] / best[name] for name in groups} for label, row in table.items()}
+
+
+def _normalised_table(shares: dict[str, dict[str, float]]) -> Table:
+    names = list(next(iter(shares.values())))
+    rows: list[list[str | int | float | None]] = [
+        [label, *(round(row[name], 3) for name in names)] for label, row in shares.items()
+    ]
+    return Table("normalised", "Each layer as a share of the best", ["layer", *names], rows, "1 is the best layer.")
+
+
+def findings(runs: dict[str, list[Outcome]], test: Sequence[Item]) -> list[str]:
+    """The best layer of each category in words, and how far ahead it is of the last."""
+    groups = ids_by(test, "category")
+    seen = {label: standing(outcomes, groups) for label, outcomes in runs.items() if label != BLIND}
+    last = list(seen)[-1]
+    lines = []
+    for name in groups:
+        best = max(seen, key=lambda label: seen[label][name][0])
+        ahead = seen[best][name][0] - seen[last][name][0]
+        tail = "" if best == last else f", {ahead:.1f} points above {last}"
+        lines.append(f"{name}: best is {best} with {seen[best][name][0]:.1f} %{tail} ({len(groups[name])} questions).")
+    return lines

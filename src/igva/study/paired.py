@@ -1,0 +1,81 @@
+"""Two sets of scores on the same questions: how far apart, and whether chance alone would do that."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from igva.eval.questions import Question
+from igva.eval.statistics import mcnemar, mean_interval, paired_t
+
+LEVEL = 0.05  # of a test, after correction
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Second against first, in percent and points.
+
+    Attributes:
+        count: units compared: questions, or groups of linked questions.
+        low, high: 95 % interval of the difference.
+        only_first, only_second: units on which that one alone scored higher.
+        p: two-sided: McNemar's exact test where every score is 0 or 1, else a paired t test.
+    """
+
+    count: int
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    only_first: int
+    only_second: int
+    p: float
+
+
+def compare_scores(first: Sequence[float], second: Sequence[float]) -> Paired:
+    """Compare scores in 0..1, one per unit, in the same order."""
+    gains = [b - a for a, b in zip(first, second, strict=True)]
+    only_first, only_second = sum(gain < 0 for gain in gains), sum(gain > 0 for gain in gains)
+    low, high = mean_interval(gains)
+    if {*first, *second} <= {0.0, 1.0}:
+        p = mcnemar(only_first, only_second)
+    else:
+        p = paired_t(second, first)[2] if only_first + only_second else 1.0
+    count = len(gains)
+    return Paired(
+        count=count,
+        first=100 * sum(first) / count,
+        second=100 * sum(second) / count,
+        difference=100 * sum(gains) / count,
+        low=100 * low,
+        high=100 * high,
+        only_first=only_first,
+        only_second=only_second,
+        p=p,
+    )
+
+
+def by_unit(questions: Sequence[Question], scores: Mapping[str, float]) -> list[float]:
+    """One score per unit: linked questions (of one ``group``) are one unit with their mean, since they are no
+    independent evidence."""
+    units: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for question in questions:
+        units[("group", question.group) if question.group else ("question", question.id)].append(scores[question.id])
+    return [sum(values) / len(values) for values in units.values()]
+
+
+def compare_questions(
+    questions: Sequence[Question], first: Mapping[str, float], second: Mapping[str, float]
+) -> Paired:
+    """Compare two runs, question id → score, on some questions."""
+    return compare_scores(by_unit(questions, first), by_unit(questions, second))
+
+
+def by_category(questions: Sequence[Question]) -> dict[str, list[Question]]:
+    """The questions of each category, in alphabetical order of these."""
+    found: dict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        found[question.category].append(question)
+    return {name: found[name] for name in sorted(found)}

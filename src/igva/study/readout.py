@@ -1,0 +1,318 @@
+"""A small readout in a language model's place: how much of an answer stands in the visual features.
+
+One fusion (or one layer) and one readout are trained together from frozen features; the readout is given the question's
+words, looks the answer up in the visual tokens and chooses among the question's own choices. It is the same for every
+fusion, so what differs between two runs is what the fusion hands on.
+
+Where the words drawn in the cells of the training pictures are known, the readout first learns to name each visual
+token (the dense warm-up of igva's align stage), with a fusion that reads no question in place of one that does.
+
+Letters: ``B`` questions of a batch, ``N'`` visual tokens, ``D'`` their width, ``S`` words of the question, ``E``
+sentence-encoder width, ``W`` readout width, ``C`` answers of the study.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm, trange
+from transformers import get_cosine_schedule_with_warmup
+
+from igva.errors import UserError
+from igva.model.fusion_base import Fusion
+from igva.model.vision_layers import Tap, VisionLayers
+from igva.study.features import LayerFeatures, SentenceFeatures
+from igva.study.items import Item
+from igva.train.warmup import read_cells
+
+
+@dataclass(frozen=True)
+class ReadoutSettings:
+    """The budget, the same for everything compared in one study."""
+
+    steps: int = 1000
+    warm_up_steps: int = 0  # before them, on cells alone; needs cell words
+    batch_size: int = 64
+    learning_rate: float = 1e-3  # of the readout
+    fusion_lr: float = 3e-4  # of the fusion's own parameters
+    width: int = 192  # W
+    blocks: int = 2
+    heads: int = 4
+    weight_decay: float = 0.01
+    dropout: float = 0.0
+
+
+class Readout(nn.Module):
+    """The question's words look themselves up in the visual tokens; what they find is compared with each answer.
+
+    Words, answers and (after a warm-up) visual tokens live in one space, and queries and keys start as the same
+    projection, so that a word begins by looking at the tokens that mean what it says.
+    """
+
+    def __init__(self, settings: ReadoutSettings, *, visual_dim: int, num_tokens: int, text_dim: int, num_answers: int):
+        super().__init__()
+        width = settings.width
+        self.visual = nn.Sequential(nn.LayerNorm(visual_dim), nn.Linear(visual_dim, width))
+        self.places = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
+        self.meaning = nn.Linear(text_dim, width)
+        block = nn.TransformerDecoderLayer(
+            width, settings.heads, 2 * width, settings.dropout, batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerDecoder(block, settings.blocks, norm=nn.LayerNorm(width))
+        for layer in self.blocks.layers:
+            query, key, _ = layer.multihead_attn.in_proj_weight.detach().chunk(3)
+            query.copy_(key)
+        self.pointer = nn.Linear(width, width)
+        self.answer_table = nn.Parameter(torch.zeros(num_answers, width))
+
+    def forward(self, features: Tensor, words: Tensor, padding: Tensor, answers: Tensor) -> Tensor:
+        """``(B, N', D')``, words ``(B, S, E)`` and which are padding, answers ``(C, E)`` → ``(B, C)`` logits."""
+        tokens = self.visual(features) + self.places  # (B, N', W)
+        states = self.blocks(self.meaning(words), tokens, tgt_key_padding_mask=padding)
+        kept = (~padding)[..., None].to(states.dtype)
+        gathered = (states * kept).sum(dim=1) / kept.sum(dim=1)  # (B, W)
+        # One last look, whose finding is handed on as it is: a token that was named in the warm-up names the answer.
+        scale = math.sqrt(tokens.shape[-1])
+        looked = (torch.einsum("bw,bnw->bn", self.pointer(gathered), tokens) / scale).softmax(dim=-1)
+        found = gathered + torch.einsum("bn,bnw->bw", looked, tokens)
+        out: Tensor = found @ (self.meaning(answers) + self.answer_table).T / scale
+        return out
+
+    def name_tokens(self, features: Tensor, words: Tensor) -> Tensor:
+        """``(B, N, D')`` and the vectors of words ``(V, E)`` → how well each word names each token, ``(B, N, V)``."""
+        return self.visual(features) @ self.meaning(words).T / math.sqrt(self.places.shape[-1])
+
+
+class AnswerSheet:
+    """Every answer that can be given in a study, and which of them a question allows."""
+
+    def __init__(self, train: Sequence[Item], test: Sequence[Item]):
+        known = dict.fromkeys(item.answer for item in train)
+        self.open = list(known)  # what a question without choices may be answered with: anything seen in training
+        for item in (*train, *test):
+            known.update(dict.fromkeys(item.choices))
+        self.texts = list(known)
+        self._place = {text: place for place, text in enumerate(self.texts)}
+        self._sets: dict[tuple[str, ...], Tensor] = {(): torch.tensor([self._place[text] for text in self.open])}
+
+    def place(self, answer: str) -> int:
+        """Its number, -1 for an answer nobody could have given."""
+        return self._place.get(answer, -1)
+
+    def barred(self, items: Sequence[Item]) -> Tensor:
+        """``(B, C)``: 0 where an answer is allowed, -inf where it is not."""
+        mask = torch.full((len(items), len(self.texts)), -math.inf)
+        for row, item in enumerate(items):
+            if item.choices not in self._sets:
+                self._sets[item.choices] = torch.tensor([self._place[text] for text in item.choices])
+            mask[row, self._sets[item.choices]] = 0
+        return mask
+
+
+@dataclass(frozen=True)
+class Material:
+    """What all runs of a study share.
+
+    Attributes:
+        layers, sentences: filled with every picture, question and answer.
+        train, test: items; an item of ``train`` without choices has its answer among ``sheet.open``.
+        cells: picture → the word of each patch, row by row; empty where it is not known.
+    """
+
+    layers: LayerFeatures
+    sentences: SentenceFeatures
+    train: Sequence[Item]
+    test: Sequence[Item]
+    sheet: AnswerSheet
+    cells: Mapping[Any, Sequence[str]] = field(default_factory=dict)
+
+
+def gather(
+    model: Any, processor: Any, train: Sequence[Item], test: Sequence[Item], cells: Path | None = None
+) -> Material:
+    """Compute, or find on disk, everything the readouts read; progress on standard error.
+
+    Raises:
+        UserError: a picture is unreadable, or ``cells`` does not fit the pictures of ``train``.
+    """
+    layers, sentences = LayerFeatures(model, processor), SentenceFeatures(model, processor)
+    sheet = AnswerSheet(train, test)
+    words: dict[Any, list[str]] = {}
+    if cells:
+        known = read_cells(cells, cells.parent, model.config.fusion_dims().num_patches)
+        words = {item.image: known[item.image] for item in train if item.image in known}
+        if not words:
+            raise UserError(f"{cells} names none of the training pictures: check --cells")
+    layers.fill(item.image for item in (*train, *test))
+    drawn = {word for row in words.values() for word in row}
+    sentences.fill([*(item.question for item in (*train, *test)), *sheet.texts, *sorted(drawn)])
+    return Material(layers, sentences, train, test, sheet, words)
+
+
+@dataclass
+class Trial:
+    """One fusion and its readout, trained.
+
+    Attributes:
+        right: per test item, whether the answer was right, in the order of the items.
+        weights: mean layer weights per category, None where the fusion has none.
+        seconds: of training; ``step_ms`` the median of one step.
+    """
+
+    right: list[bool]
+    weights: dict[str, list[float]] | None
+    loss: float
+    seconds: float
+    step_ms: float
+    parameters: int
+
+
+class ReadoutTrial:
+    """Trains one fusion with a fresh readout and answers the test items."""
+
+    def __init__(
+        self, fusion: Fusion, material: Material, settings: ReadoutSettings, *, seed: int, blind: bool = False
+    ):
+        torch.manual_seed(seed)
+        self.fusion, self.material, self.settings = fusion, material, settings
+        self.seed, self.blind = seed, blind
+        self.answers = material.sentences.vectors(material.sheet.texts)  # (C, E)
+        self.readout = Readout(
+            settings,
+            visual_dim=fusion.output_dim,
+            num_tokens=fusion.num_tokens,
+            text_dim=material.sentences.width,
+            num_answers=len(material.sheet.texts),
+        )
+
+    def run(self, train: Sequence[Item], test: Sequence[Item], desc: str = "") -> Trial:
+        """Train on items and answer others; ``desc`` names the run in its progress bar."""
+        start = time.perf_counter()
+        loss, steps = self._train(train, desc)
+        seconds = time.perf_counter() - start
+        right, weights = self._test(test)
+        return Trial(
+            right=right,
+            weights=weights,
+            loss=round(loss, 4),
+            seconds=round(seconds, 1),
+            step_ms=round(1000 * sorted(steps)[len(steps) // 2], 1),
+            parameters=sum(parameter.numel() for parameter in self.fusion.parameters()),
+        )
+
+    def _train(self, items: Sequence[Item], desc: str) -> tuple[float, list[float]]:
+        settings = self.settings
+        groups = [{"params": list(self.readout.parameters()), "lr": settings.learning_rate}]
+        if own := list(self.fusion.parameters()):
+            groups.append({"params": own, "lr": settings.fusion_lr})
+        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        schedule = get_cosine_schedule_with_warmup(optimizer, max(1, settings.steps // 20), settings.steps)
+        self.fusion.train()
+        self.readout.train()
+        losses, times = [], []
+        batches = _endless(list(items), settings.batch_size, self.seed)
+        with tqdm(total=settings.steps, desc=desc, unit="step", leave=False) as bar:
+            for _ in range(settings.steps):
+                begin = time.perf_counter()
+                logits, targets, aux, _ = self._forward(next(batches))
+                loss = nn.functional.cross_entropy(logits, targets)
+                optimizer.zero_grad()
+                (loss if aux is None else loss + aux).backward()
+                nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
+                optimizer.step()
+                schedule.step()
+                losses.append(loss.item())
+                times.append(time.perf_counter() - begin)
+                bar.update()
+                bar.set_postfix(loss=f"{losses[-1]:.3f}")
+        last = losses[-max(1, len(losses) // 10) :]
+        return sum(last) / len(last), times
+
+    def warm_up(self, stand_in: Fusion) -> float:
+        """Train the readout to name the cells of the training pictures; returns the share named right at the end.
+
+        Args:
+            stand_in: a fusion that reads no question and hands on as many channels; only the readout is trained.
+        """
+        cells, settings = self.material.cells, self.settings
+        counts = Counter(word for row in cells.values() for word in row)
+        vocabulary = {word: number for number, word in enumerate(sorted(counts))}
+        vectors = self.material.sentences.vectors(list(vocabulary))
+        rarity = torch.tensor([counts[word] for word in vocabulary]).float().rsqrt()  # most cells are background
+        optimizer = torch.optim.AdamW(
+            self.readout.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        schedule = get_cosine_schedule_with_warmup(optimizer, settings.warm_up_steps // 20, settings.warm_up_steps)
+        batches, hits = _endless(list(cells), settings.batch_size, self.seed), []
+        for _ in trange(settings.warm_up_steps, desc="warm-up", unit="step", leave=False):
+            batch = next(batches)
+            wanted = torch.tensor([[vocabulary[word] for word in cells[image]] for image in batch])  # (B, N)
+            with torch.no_grad():
+                features = stand_in(self._layers(batch, stand_in.taps), None).features[:, : wanted.shape[1]]
+            logits = self.readout.name_tokens(features, vectors).flatten(0, 1)
+            loss = nn.functional.cross_entropy(logits, wanted.flatten(), weight=rarity)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            hits.append((logits.argmax(dim=-1) == wanted.flatten()).float().mean().item())
+        last = hits[-max(1, len(hits) // 10) :]
+        return sum(last) / len(last)
+
+    def _forward(self, batch: Sequence[Item]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Logits ``(B, C)`` with barred answers at -inf, targets ``(B,)``, auxiliary loss, layer weights."""
+        material = self.material
+        layers = self._layers([item.image for item in batch], self.fusion.taps)
+        questions = [item.question for item in batch]
+        instruction = material.sentences.vectors(questions) if self.fusion.needs_instruction else None
+        mixed = self.fusion(layers, instruction)
+        words, padding = material.sentences.states(questions)
+        logits = self.readout(mixed.features, words, padding, self.answers) + material.sheet.barred(batch)
+        targets = torch.tensor([material.sheet.place(item.answer) for item in batch])
+        return logits, targets, mixed.aux_loss, mixed.weights
+
+    def _layers(self, images: Sequence[Any], taps: Sequence[Tap]) -> VisionLayers:
+        layers = self.material.layers(images, taps)
+        if self.blind:
+            layers.patches.zero_()
+            layers.descriptors.zero_()
+        return layers
+
+    @torch.inference_mode()
+    def _test(self, items: Sequence[Item]) -> tuple[list[bool], dict[str, list[float]] | None]:
+        self.fusion.eval()
+        self.readout.eval()
+        right: list[bool] = []
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        for start in range(0, len(items), 2 * self.settings.batch_size):
+            batch = items[start : start + 2 * self.settings.batch_size]
+            logits, targets, _, weights = self._forward(batch)
+            right += (logits.argmax(dim=-1) == targets).tolist()
+            if weights is None:
+                continue
+            rows = weights.mean(dim=1) if weights.dim() == 3 else weights
+            for item, row in zip(batch, rows, strict=True):
+                sums[item.category] = sums.get(item.category, torch.zeros_like(row)) + row
+                counts[item.category] = counts.get(item.category, 0) + 1
+        if not sums:
+            return right, None
+        return right, {name: [round(v, 4) for v in (sums[name] / counts[name]).tolist()] for name in sorted(sums)}
+
+
+def _endless(things: list[Any], batch_size: int, seed: int) -> Iterator[list[Any]]:
+    """Endless passes, each in an order of its own; the same for every fusion of one seed."""
+    generator = torch.Generator().manual_seed(seed)
+    size = min(batch_size, len(things))
+    while True:
+        order = torch.randperm(len(things), generator=generator).tolist()
+        for start in range(0, len(order) - size + 1, size):
+            yield [things[place] for place in order[start : start + size]]
