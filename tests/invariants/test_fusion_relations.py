@@ -10,7 +10,7 @@ import torch
 
 from igva.model.configuration_igva import IgvaConfig
 from igva.model.fusion_base import FusionDims
-from igva.model.fusion_igva import balance_loss
+from igva.model.fusion_igva import balance_loss, load_balance_loss
 from igva.model.fusions import build_fusion, fusion_class, fusion_names
 from igva.model.vision_layers import VisionLayers
 from igva.testing import SMALL_FUSION_KWARGS, TOWERS, tiny_model
@@ -27,7 +27,16 @@ def randomize(module):
     return module.eval()
 
 
+# Options that change what a method does hold to the same relations.
+OPTIONS = {
+    "igva per patch": {"per_patch": True},
+    "igva balanced over the batch": {"load_balance_coef": 0.1, "level_embeddings": True},
+}
+
+
 def make(name, **kwargs):
+    kwargs = {**OPTIONS.get(name, {}), **kwargs}
+    name = name.split()[0]
     return randomize(build_fusion(name, {**SMALL_FUSION_KWARGS.get(name, {}), **kwargs}, DIMS))
 
 
@@ -51,7 +60,7 @@ def same(left, right, **options):
         torch.testing.assert_close(left.weights, right.weights, **options)
 
 
-every_fusion = pytest.mark.parametrize("name", fusion_names())
+every_fusion = pytest.mark.parametrize("name", [*fusion_names(), *OPTIONS])
 
 
 @every_fusion
@@ -123,7 +132,7 @@ def test_the_image_matters(name):
 def test_a_state_dict_holds_all_of_it(name):
     fusion = make(name)
     layers, instruction = inputs(fusion)
-    fresh = build_fusion(name, fusion.config.to_kwargs(), DIMS).eval()
+    fresh = build_fusion(name.split()[0], fusion.config.to_kwargs(), DIMS).eval()
     assert fresh.config == fusion.config and fresh.taps == fusion.taps
     fresh.load_state_dict(copy.deepcopy(fusion.state_dict()))
     assert torch.equal(fresh(layers, instruction).features, fusion(layers, instruction).features)
@@ -131,14 +140,14 @@ def test_a_state_dict_holds_all_of_it(name):
 
 @every_fusion
 def test_it_says_what_it_is(name):
-    cls = fusion_class(name)
+    cls = fusion_class(name.split()[0])
     assert cls.summary and cls.source
     fusion = make(name)
     assert all(list(tap) == sorted(set(tap)) and 0 <= tap[0] <= tap[-1] <= LAYERS for tap in fusion.taps)
 
 
 @pytest.mark.parametrize("tower", TOWERS)
-@every_fusion
+@pytest.mark.parametrize("name", fusion_names())
 @torch.no_grad()
 def test_taps_width_and_tokens_agree_with_the_forward(name, tower):
     model = tiny_model(name, tower)
@@ -267,3 +276,44 @@ def test_descending_the_balance_loss_evens_the_weights_out():
         balance_loss(logits.softmax(-1), torch.tensor([True])).backward()
         optimizer.step()
     torch.testing.assert_close(logits.softmax(-1), torch.full((1, 4), 0.25), atol=1e-3, rtol=0)
+
+
+# --- igva's own options ---------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_weights_per_patch_start_as_one_set_and_then_differ():
+    torch.manual_seed(0)
+    kwargs = SMALL_FUSION_KWARGS["igva"]
+    fusion = build_fusion("igva", {**kwargs, "per_patch": True}, DIMS).eval()
+    plain = build_fusion("igva", kwargs, DIMS).eval()
+    plain.load_state_dict({k: v for k, v in fusion.state_dict().items() if "patch_logits" not in k})
+    layers, instruction = inputs(fusion)
+    out = fusion(layers, instruction)
+    assert out.weights.shape == (4, PATCHES, 2)
+    torch.testing.assert_close(out.features, plain(layers, instruction).features, atol=1e-6, rtol=1e-5)
+    fusion.allocator.patch_logits.gate.fill_(3.0)
+    weights = fusion(layers, instruction).weights
+    assert (weights - weights[:, :1]).abs().max() > 0.05
+    changed = VisionLayers(layers.patches.clone(), layers.descriptors)
+    changed.patches[:, 1, 5] += 1.0  # the weights of a patch follow that patch alone
+    moved = (fusion(changed, instruction).weights - weights).abs().amax(dim=(0, 2))
+    assert moved[5] > 1e-3 and moved[[p for p in range(PATCHES) if p != 5]].max() < 1e-6
+
+
+def test_the_gate_of_a_new_model_is_closed():
+    model = tiny_model("igva", fusion_kwargs={**SMALL_FUSION_KWARGS["igva"], "per_patch": True})
+    assert model.model.fusion.allocator.patch_logits.gate.item() == 0
+
+
+def test_load_balance_counts_the_batch_not_the_row():
+    sharp = torch.eye(4)  # each row has chosen, the batch is even
+    asked = torch.ones(4, dtype=torch.bool)
+    assert load_balance_loss(sharp, asked).item() == pytest.approx(0, abs=1e-6)
+    assert load_balance_loss(sharp[:1].expand(4, 4), asked).item() == pytest.approx(3)  # K - 1
+    mean = torch.tensor([0.7, 0.1, 0.1, 0.1])
+    expected = (mean.std(correction=0) / mean.mean()) ** 2
+    assert load_balance_loss(mean.expand(4, 4), asked).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert load_balance_loss(mean.expand(2, 5, 4), asked[:2]).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert load_balance_loss(sharp, torch.tensor([True, False, False, False])).item() == pytest.approx(3)
+    assert load_balance_loss(sharp, torch.zeros(4, dtype=torch.bool)).item() == 0

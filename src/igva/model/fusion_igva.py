@@ -27,6 +27,9 @@ class IgvaFusionConfig(GroupedFusionConfig):
     # statistics of their descriptors: permuting the groups permutes nothing in the query's view.
     level_embeddings: bool = False
     uniform_start: bool = False  # the last layer starts at zero: training goes on from stage 1's plain average
+    per_patch: bool = False  # every patch has weights of its own; it starts as the one set for all of them
+    patch_dim: int = 64  # width in which patches are compared with the question, where per_patch is on
+    load_balance_coef: float = 0.0  # on how uneven the groups are used over the batch, whatever a single row does
 
 
 class AllocatorBlock(nn.Module):
@@ -73,8 +76,27 @@ class ZeroLinear(nn.Linear):
             nn.init.zeros_(self.bias)
 
 
+class PatchLogits(nn.Module):
+    """What each patch adds to the logits of its groups; a gate that starts at zero lets it in."""
+
+    def __init__(self, hidden_size: int, vision_dim: int, width: int):
+        super().__init__()
+        self.query_proj = nn.Linear(hidden_size, width)
+        self.key_proj = nn.Linear(vision_dim, width)
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.gate)
+
+    def forward(self, query: Tensor, patches: Tensor) -> Tensor:
+        """Query ``(I, A)``, patches of the groups ``(I, K, N, D)`` → ``(I, N, K)``."""
+        keys = self.key_proj(patches)  # (I, K, N, width)
+        scores = torch.einsum("iw,iknw->ink", self.query_proj(query), keys) / keys.shape[-1] ** 0.5
+        return self.gate * scores
+
+
 class WeightAllocator(nn.Module):
-    """From the instruction and the groups' descriptors, the weight of each group."""
+    """From the instruction and the groups' descriptors, the weight of each group; per patch where that is asked for."""
 
     def __init__(self, config: IgvaFusionConfig, num_groups: int, vision_dim: int, instruction_dim: int):
         super().__init__()
@@ -84,9 +106,10 @@ class WeightAllocator(nn.Module):
         self.level_embeddings = LevelEmbeddings(num_groups, width) if config.level_embeddings else None
         self.blocks = nn.ModuleList([AllocatorBlock(width, config.num_heads) for _ in range(config.num_blocks)])
         self.to_logits = (ZeroLinear if config.uniform_start else nn.Linear)(width, num_groups)
+        self.patch_logits = PatchLogits(width, vision_dim, config.patch_dim) if config.per_patch else None
 
-    def forward(self, instruction: Tensor, descriptors: Tensor) -> Tensor:
-        """``s (I, E)``, ``c (I, K, D)`` → ``w (I, K)``, rows sum to 1."""
+    def forward(self, instruction: Tensor, descriptors: Tensor, patches: Tensor) -> Tensor:
+        """``s (I, E)``, ``c (I, K, D)``, patches ``(I, K, N, D)`` → ``w (I, K)``, or ``(I, N, K)``; rows sum to 1."""
         query = self.query_proj(instruction)[:, None]  # (I, 1, A)
         keys = self.key_proj(descriptors)  # (I, K, A)
         if self.level_embeddings is not None:
@@ -94,11 +117,13 @@ class WeightAllocator(nn.Module):
         for block in self.blocks:
             query = block(query, keys)
         logits = self.to_logits(query[:, 0])
+        if self.patch_logits is not None:
+            logits = logits[:, None] + self.patch_logits(query[:, 0], patches)  # (I, N, K)
         return logits.float().softmax(dim=-1).to(logits.dtype)
 
 
 def balance_loss(weights: Tensor, asked: Tensor) -> Tensor:
-    """Minus the mean entropy of ``w (I, K)`` over the images that were asked about (``asked (I,)``, bool).
+    """Minus the mean entropy of ``w (…, K)`` over the images that were asked about (``asked (I,)``, bool).
 
     The published code softmaxes the weights once more in here, which leaves the term nearly inert; this one
     does not. Zero where no image was asked about.
@@ -106,7 +131,25 @@ def balance_loss(weights: Tensor, asked: Tensor) -> Tensor:
     rows = weights.float()
     # the smallest normal number keeps log finite where a weight is exactly zero
     entropy = -(rows * rows.clamp_min(torch.finfo(rows.dtype).tiny).log()).sum(dim=-1)
+    entropy = entropy.flatten(1).mean(dim=1) if entropy.dim() > 1 else entropy  # over the patches
     return -(entropy * asked).sum() / asked.sum().clamp_min(1)
+
+
+def load_balance_loss(weights: Tensor, asked: Tensor) -> Tensor:
+    """How unevenly the groups are used over a batch: the squared coefficient of variation of their mean weights.
+
+    Zero where every group has the same mean, K - 1 where one has it all; a single row may be as sharp as it likes
+    (the importance loss of Shazeer et al. 2017, arXiv 1701.06538, equation 7). Zero where no image was asked about.
+
+    Args:
+        weights: ``(I, K)``, or ``(I, N, K)``.
+        asked: ``(I,)``, bool: which images count.
+    """
+    rows = weights.float()
+    rows = rows.mean(dim=1) if rows.dim() == 3 else rows
+    count = asked.sum()
+    mean = (rows * asked[:, None]).sum(dim=0) / count.clamp_min(1)
+    return (mean.square().sum() * mean.shape[0] - 1) * (count > 0)
 
 
 class IgvaFusion(GroupedFusion):
@@ -124,11 +167,15 @@ class IgvaFusion(GroupedFusion):
         assert dims.instruction_dim is not None  # checked by Fusion
         self.allocator = WeightAllocator(config, len(self.layer_groups), dims.vision_dim, dims.instruction_dim)
         self.balance_coef = config.balance_coef
+        self.load_balance_coef = config.load_balance_coef
 
     def forward(self, layers: VisionLayers, instruction: Tensor | None) -> FusionOutput:
         if instruction is None:
             raise ValueError("fusion 'igva' needs an instruction for every image: pass instruction_input_ids or embeds")
-        weights = self.allocator(instruction, layers.descriptors[:, 1:])
+        weights = self.allocator(instruction, layers.descriptors[:, 1:], layers.patches[:, 1:])
         asked = instruction.ne(0).any(dim=-1)
         aux_loss = self.balance_coef * balance_loss(weights, asked) if self.balance_coef else None
+        if self.load_balance_coef:
+            spread = self.load_balance_coef * load_balance_loss(weights, asked)
+            aux_loss = spread if aux_loss is None else aux_loss + spread
         return FusionOutput(features=self.mix(layers, weights), weights=weights, aux_loss=aux_loss)

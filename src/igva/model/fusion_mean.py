@@ -51,9 +51,9 @@ class GroupedFusion(Fusion):
         self.num_tokens = dims.num_patches
 
     def mix(self, layers: VisionLayers, weights: Tensor) -> Tensor:
-        """``[base, F]`` with ``F = Σ_k w_k F_k``: ``(I, N, 2D)``."""
+        """``[base, F]`` with ``F = Σ_k w_k F_k``: ``(I, N, 2D)``; weights ``(I, K)``, or ``(I, N, K)``."""
         base, groups = layers.patches[:, 0], layers.patches[:, 1:]  # (I, N, D), (I, K, N, D)
-        fused = torch.einsum("ik,iknd->ind", weights, groups)
+        fused = torch.einsum("ik,iknd->ind" if weights.dim() == 2 else "ink,iknd->ind", weights, groups)
         return torch.cat([base, fused], dim=-1)
 
 

@@ -6,9 +6,12 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from .fusion_base import Fusion, FusionDims
+from .fusion_dense import DenseDciFusion, DenseSciFusion, DenseStiFusion
+from .fusion_external import ExternalDirectFusion
 from .fusion_igva import IgvaFusion
 from .fusion_mean import MeanFusion
 from .fusion_single import SingleFusion
+from .fusion_tgif import TgifFusion
 
 _FUSIONS: dict[str, type[Fusion]] = {}
 
@@ -59,6 +62,11 @@ def _load_entry_points() -> None:
             register_fusion(entry.name, entry.load())
 
 
+register_fusion("dense_dci", DenseDciFusion)
+register_fusion("dense_sci", DenseSciFusion)
+register_fusion("dense_sti", DenseStiFusion)
+register_fusion("external_direct", ExternalDirectFusion)
 register_fusion("igva", IgvaFusion)
 register_fusion("mean", MeanFusion)
 register_fusion("single", SingleFusion)
+register_fusion("tgif", TgifFusion)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 STARTS, ROUNDS = 4, 100
 # Words that say nothing about what a question is about; kept where a cluster has no others.
-_COMMON = frozenset("a an and are at be by can do does for from has have in is it its of on or the this that to".split())
+_COMMON = "a an and are at be by can do does for from has have in is it its of on or the this that to"
 
 
 def k_means(points: Tensor, k: int, seed: int = 0) -> Tensor:
@@ -75,7 +75,7 @@ def cluster_names(texts: Sequence[str], labels: Sequence[int], words: int = 3) -
 
     names = {}
     for label in sorted(counts):
-        telling = [word for word in counts[label] if word not in _COMMON] or list(counts[label])
+        telling = [word for word in counts[label] if word not in _COMMON.split()] or list(counts[label])
         best = sorted(telling, key=lambda word: (-score(label, word), word))[:words]
         names[label] = ", ".join(best) or "no words"
     return names

@@ -1,25 +1,24 @@
-"""What a readout reads, computed once: single layers of the vision tower, token states of the sentences.
+"""What a readout reads, computed once: single layers of the vision tower, vectors of questions, words and answers.
 
-Letters: ``n`` pictures or sentences, ``L`` encoder layers, ``T`` taps, ``N`` patches, ``D`` vision width, ``S`` tokens,
-``E`` sentence-encoder width.
+Letters: ``n`` pictures or texts, ``L`` encoder layers, ``T`` taps, ``N`` patches, ``D`` vision width, ``S`` places of a
+question (itself, then its words), ``E`` sentence-encoder width.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from igva.data.images import ImageSource
 from igva.errors import UserError
-from igva.model.instruction_encoder import pool_tokens
 from igva.model.vision_layers import Tap, VisionLayers
-from igva.train.feature_cache import LayerCache
+from igva.train.feature_cache import InstructionCache, LayerCache
 
-MAX_TOKENS = 48  # of a sentence; what is longer is cut
+MAX_WORDS = 48  # of a question; what is longer is cut
 
 
 class LayerFeatures:
@@ -44,49 +43,35 @@ class LayerFeatures:
 
 
 class SentenceFeatures:
-    """Token states and the vector of every sentence, by the model's own instruction encoder."""
+    """The vector of every question, of each of its words, and of every answer, by the model's instruction encoder."""
 
     def __init__(self, model: Any, processor: Any):
         if model.model.instruction_encoder is None:
             raise UserError("the model has no sentence encoder to read questions with: name one with --instruction")
-        self._model = model
-        self._tokenizer = processor.instruction_tokenizer
-        self._states: dict[str, Tensor] = {}  # (S, E), half precision
-        self._vectors: dict[str, Tensor] = {}  # (E,)
+        self._cache = InstructionCache(model, processor)
 
     @property
     def width(self) -> int:
         """``E``."""
-        return int(self._model.config.instruction_dim)
+        return self._cache.width
 
-    @torch.inference_mode()
-    def fill(self, sentences: Iterable[str], batch_size: int = 64) -> None:
-        """Encode what is not there yet."""
-        todo = sorted({sentence for sentence in sentences if sentence not in self._states}, key=len)
-        config, device = self._model.config, self._model.device
-        for start in tqdm(range(0, len(todo), batch_size), desc="sentences", disable=not todo):
-            batch = todo[start : start + batch_size]
-            tokens = self._tokenizer(
-                batch, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-            ).to(device)
-            mask = tokens["attention_mask"]
-            states = self._model.model.instruction_encoder(
-                input_ids=tokens["input_ids"], attention_mask=mask
-            ).last_hidden_state
-            vectors = pool_tokens(states, mask, config.instruction_pooling)
-            if config.instruction_normalize:
-                vectors = nn.functional.normalize(vectors, dim=-1)
-            for sentence, row, real, vector in zip(batch, states, mask.bool(), vectors, strict=True):
-                self._states[sentence] = row[real].to("cpu", torch.float16).clone()
-                self._vectors[sentence] = vector.float().cpu().clone()
+    def fill(self, questions: Iterable[str], texts: Iterable[str]) -> None:
+        """Encode questions with their words, and other texts, where that is not done yet."""
+        questions = list(questions)
+        self._cache.fill([*questions, *(word for question in questions for word in words(question)), *texts])
 
-    def states(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token states ``(n, S, E)`` float32, and which of them are padding ``(n, S)``."""
-        rows = [self._states[sentence] for sentence in sentences]
-        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).float()
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """``(n, E)``, as a fusion gets them."""
+        return torch.stack([self._cache([text]) for text in texts])
+
+    def states(self, questions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The question as a whole and then word by word: ``(n, S, E)``, and which places are padding, ``(n, S)``."""
+        rows = [self.vectors([question, *words(question)]) for question in questions]
         lengths = torch.tensor([len(row) for row in rows])
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return padded, torch.arange(padded.shape[1])[None] >= lengths[:, None]
 
-    def vectors(self, sentences: Sequence[str]) -> Tensor:
-        """``(n, E)``, as the fusion gets them."""
-        return torch.stack([self._vectors[sentence] for sentence in sentences])
+
+def words(question: str) -> list[str]:
+    """The words of a question in lower case, at most ``MAX_WORDS``."""
+    return re.findall(r"[\w'-]+", question.lower())[:MAX_WORDS]

@@ -66,9 +66,7 @@ def by_unit(questions: Sequence[Question], scores: Mapping[str, float]) -> list[
     return [sum(values) / len(values) for values in units.values()]
 
 
-def compare_questions(
-    questions: Sequence[Question], first: Mapping[str, float], second: Mapping[str, float]
-) -> Paired:
+def compare_questions(questions: Sequence[Question], first: Mapping[str, float], second: Mapping[str, float]) -> Paired:
     """Compare two runs, question id → score, on some questions."""
     return compare_scores(by_unit(questions, first), by_unit(questions, second))
 

@@ -8,9 +8,7 @@ RULE = (
     "A question's type is its first question word (what, which, who, where, when, why, how many, how), or is there, "
     "or yes or no where it begins with an auxiliary verb; an instruction begins with none of them and asks nothing."
 )
-_AUXILIARIES = frozenset(
-    "is are was were am do does did can could will would should shall may might must has have had".split()
-)
+_AUXILIARIES = "is are was were am do does did can could will would should shall may might must has have had"
 _OPENINGS = (("how many", "how many"), ("how much", "how many"), ("is there", "is there"), ("are there", "is there"))
 _WORDS = {"what": "what", "which": "which", "who": "who", "whose": "who", "where": "where", "when": "when"} | {
     "why": "why",
@@ -27,7 +25,7 @@ def question_type(text: str) -> str:
         for opening, name in _OPENINGS:
             if pair == opening and (start == 0 or opening.startswith("how")):
                 return name
-        if start == 0 and words[0] in _AUXILIARIES:
+        if start == 0 and words[0] in _AUXILIARIES.split():
             return "yes or no"
         if words[start] in _WORDS:
             return _WORDS[words[start]]

@@ -7,8 +7,8 @@ fusion, so what differs between two runs is what the fusion hands on.
 Where the words drawn in the cells of the training pictures are known, the readout first learns to name each visual
 token (the dense warm-up of igva's align stage), with a fusion that reads no question in place of one that does.
 
-Letters: ``B`` questions of a batch, ``N'`` visual tokens, ``D'`` their width, ``S`` words of the question, ``E``
-sentence-encoder width, ``W`` readout width, ``C`` answers of the study.
+Letters: ``B`` questions of a batch, ``N'`` visual tokens, ``D'`` their width, ``S`` places of the question (itself,
+then its words), ``E`` sentence-encoder width, ``W`` readout width, ``C`` answers of the study.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from transformers import get_cosine_schedule_with_warmup
 from igva.errors import UserError
 from igva.model.fusion_base import Fusion
 from igva.model.vision_layers import Tap, VisionLayers
-from igva.study.features import LayerFeatures, SentenceFeatures
+from igva.study.features import MAX_WORDS, LayerFeatures, SentenceFeatures
 from igva.study.items import Item
 from igva.train.warmup import read_cells
 
@@ -50,45 +50,82 @@ class ReadoutSettings:
     dropout: float = 0.0
 
 
-class Readout(nn.Module):
-    """The question's words look themselves up in the visual tokens; what they find is compared with each answer.
+TEMPERATURE = 0.07  # of cosine similarities, where training begins
+FOUND = 7  # numbers that say how a word was found
 
-    Words, answers and (after a warm-up) visual tokens live in one space, and queries and keys start as the same
-    projection, so that a word begins by looking at the tokens that mean what it says.
+
+def token_grid(num_tokens: int) -> Tensor:
+    """Column and row of each visual token, -1 to 1: ``(N', 2)``; tokens beyond the largest square lie in the middle."""
+    side = math.isqrt(num_tokens)
+    line = torch.linspace(-1, 1, side)
+    grid = torch.zeros(num_tokens, 2)
+    grid[: side * side] = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).flatten(0, 1)
+    return grid
+
+
+def where_found(matches: Tensor, grid: Tensor) -> Tensor:
+    """From similarities ``(B, S, N')``: best, typical, mass, column, row and their spreads, ``(B, S, FOUND)``."""
+    attention = matches.softmax(dim=-1)
+    place = attention @ grid  # (B, S, 2)
+    spread = (attention @ grid.square() - place.square()).clamp_min(0).add(1e-6).sqrt()
+    mass = matches.sigmoid().mean(dim=-1, keepdim=True)
+    best, typical = matches.amax(dim=-1, keepdim=True), matches.logsumexp(dim=-1, keepdim=True)
+    return torch.cat([best, typical, mass, place, spread], dim=-1)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Each vector at length 1."""
+    return nn.functional.normalize(vectors, dim=-1)
+
+
+class Readout(nn.Module):
+    """Finds each word of the question in the picture, lets the words compare notes, and scores every answer.
+
+    Words, answers and (after a warm-up) visual tokens live in one space. A word meets the tokens by similarity, and is
+    told how well it is matched, where, and how widely (late interaction); then it attends to the tokens as usual.
     """
 
     def __init__(self, settings: ReadoutSettings, *, visual_dim: int, num_tokens: int, text_dim: int, num_answers: int):
         super().__init__()
         width = settings.width
         self.visual = nn.Sequential(nn.LayerNorm(visual_dim), nn.Linear(visual_dim, width))
-        self.places = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
         self.meaning = nn.Linear(text_dim, width)
+        self.places = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
+        self.order = nn.Parameter(torch.randn(MAX_WORDS + 1, width) * 0.02)
+        self.found = nn.Linear(FOUND, width)
         block = nn.TransformerDecoderLayer(
             width, settings.heads, 2 * width, settings.dropout, batch_first=True, norm_first=True
         )
         self.blocks = nn.TransformerDecoder(block, settings.blocks, norm=nn.LayerNorm(width))
-        for layer in self.blocks.layers:
-            query, key, _ = layer.multihead_attn.in_proj_weight.detach().chunk(3)
-            query.copy_(key)
         self.pointer = nn.Linear(width, width)
         self.answer_table = nn.Parameter(torch.zeros(num_answers, width))
+        self.sharpness = nn.Parameter(torch.full((3,), math.log(1 / TEMPERATURE)))  # of matches, last look, answers
+        self.register_buffer("grid", token_grid(num_tokens))
 
     def forward(self, features: Tensor, words: Tensor, padding: Tensor, answers: Tensor) -> Tensor:
         """``(B, N', D')``, words ``(B, S, E)`` and which are padding, answers ``(C, E)`` → ``(B, C)`` logits."""
-        tokens = self.visual(features) + self.places  # (B, N', W)
-        states = self.blocks(self.meaning(words), tokens, tgt_key_padding_mask=padding)
+        matching, looking, scoring = self.sharpness.exp()
+        tokens = self.visual(features)  # (B, N', W)
+        meant = self.meaning(words)  # (B, S, W)
+        named, asked = unit(tokens), unit(meant)
+        matches = matching * torch.einsum("bsw,bnw->bsn", asked, named)
+        states = math.sqrt(asked.shape[-1]) * asked + self.order[: words.shape[1]]
+        states = self.blocks(
+            states + self.found(where_found(matches, self.grid)),
+            math.sqrt(asked.shape[-1]) * named + self.places,
+            tgt_key_padding_mask=padding,
+        )
         kept = (~padding)[..., None].to(states.dtype)
         gathered = (states * kept).sum(dim=1) / kept.sum(dim=1)  # (B, W)
         # One last look, whose finding is handed on as it is: a token that was named in the warm-up names the answer.
-        scale = math.sqrt(tokens.shape[-1])
-        looked = (torch.einsum("bw,bnw->bn", self.pointer(gathered), tokens) / scale).softmax(dim=-1)
-        found = gathered + torch.einsum("bn,bnw->bw", looked, tokens)
-        out: Tensor = found @ (self.meaning(answers) + self.answer_table).T / scale
+        looked = (looking * torch.einsum("bw,bnw->bn", unit(self.pointer(gathered)), named)).softmax(dim=-1)
+        seen = unit(gathered) + torch.einsum("bn,bnw->bw", looked, named)
+        out: Tensor = scoring * unit(seen) @ unit(self.meaning(answers) + self.answer_table).T
         return out
 
     def name_tokens(self, features: Tensor, words: Tensor) -> Tensor:
         """``(B, N, D')`` and the vectors of words ``(V, E)`` → how well each word names each token, ``(B, N, V)``."""
-        return self.visual(features) @ self.meaning(words).T / math.sqrt(self.places.shape[-1])
+        return unit(self.visual(features)) @ unit(self.meaning(words)).T / TEMPERATURE
 
 
 class AnswerSheet:
@@ -153,7 +190,7 @@ def gather(
             raise UserError(f"{cells} names none of the training pictures: check --cells")
     layers.fill(item.image for item in (*train, *test))
     drawn = {word for row in words.values() for word in row}
-    sentences.fill([*(item.question for item in (*train, *test)), *sheet.texts, *sorted(drawn)])
+    sentences.fill([item.question for item in (*train, *test)], [*sheet.texts, *sorted(drawn)])
     return Material(layers, sentences, train, test, sheet, words)
 
 

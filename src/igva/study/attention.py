@@ -1,0 +1,129 @@
+"""What each layer of a vision tower attends to on one picture, and how alike its patches are.
+
+Letters: ``L`` encoder layers, ``A`` heads, ``P`` prefix tokens (CLS, registers), ``N`` patches, ``S = P + N``,
+``G`` layer groups, ``D`` vision width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from igva.errors import UserError
+from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.model.vision_layers import Tap, VisionLayers, encoder_blocks
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Where a tower looks.
+
+    Attributes:
+        keys: ``(L, A, S)``, per layer and head the attention over all tokens, prefix first; each row sums to 1. It is
+            the CLS token's, or the mean over all patches for towers without one.
+        prefix: ``P``.
+    """
+
+    keys: Tensor
+    prefix: int
+
+    @property
+    def source(self) -> str:
+        """Whose attention it is, in words."""
+        return "the CLS token" if self.prefix else "the patches, on average"
+
+    def maps(self) -> Tensor:
+        """Mean over the heads on the patches, ``(L, side, side)``; what falls on the prefix is left out."""
+        return to_grid(self.keys.mean(dim=1)[:, self.prefix :])
+
+
+def to_grid(patches: Tensor) -> Tensor:
+    """``(n, N, …)`` → ``(n, side, side, …)``; the grid is square."""
+    side = int(patches.shape[1] ** 0.5)
+    return patches.unflatten(1, (side, side))
+
+
+@torch.inference_mode()
+def tower_attention(
+    model: IgvaForConditionalGeneration, pixel_values: Tensor, taps: Sequence[Tap]
+) -> tuple[Attention, VisionLayers]:
+    """Run the tower once over one picture, ``(1, 3, height, width)``.
+
+    The attention is read as each block computes it: the S × S matrices of one layer at most are held.
+
+    Returns:
+        The attention of every layer, and the layer means of ``taps``.
+
+    Raises:
+        UserError: the tower gives no attention weights.
+    """
+    tower, num_layers = model.model.vision_tower, int(model.config.vision.num_hidden_layers)
+    patches = int(model.config.num_patches)
+    rows: dict[int, Tensor] = {}
+    with ExitStack() as stack:
+        for layer, block in enumerate(encoder_blocks(tower, num_layers)):
+            for module in block.modules():
+
+                def note(module: nn.Module, args: Any, output: Any, layer: int = layer) -> None:
+                    matrix = _attention_matrix(output, patches)
+                    if matrix is not None and layer not in rows:
+                        own = matrix[0, :, 0] if matrix.shape[-1] > patches else matrix[0].mean(dim=1)
+                        rows[layer] = own.float().cpu()
+
+                stack.callback(module.register_forward_hook(note).remove)
+        stack.enter_context(_eager(tower))
+        means = model.model.encode_image_layers(pixel_values.to(model.device), taps)
+    if len(rows) != num_layers:
+        raise UserError(f"the vision tower {type(tower).__name__} gives no attention weights: there is nothing to draw")
+    keys = torch.stack([rows[layer] for layer in range(num_layers)])
+    return Attention(keys, keys.shape[-1] - patches), means
+
+
+def _attention_matrix(output: Any, patches: int) -> Tensor | None:
+    """The weights ``(1, A, S, S)`` where a module's output has them beside its states."""
+    for part in output if isinstance(output, tuple) else ():
+        if torch.is_tensor(part) and part.dim() == 4 and part.shape[-1] == part.shape[-2] >= patches:
+            return part
+    return None
+
+
+@contextmanager
+def _eager(tower: Any) -> Iterator[None]:
+    """The fused kernels never hold the weights; inside this the tower does without them."""
+    before = tower.config._attn_implementation
+    tower.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        tower.set_attn_implementation(before)
+
+
+def principal_colors(patches: Tensor) -> Tensor:
+    """The first three principal components of each group's patches as red, green and blue: alike patches look alike.
+
+    Args:
+        patches: ``(G, N, D)``.
+
+    Returns:
+        ``(G, side, side, 3)`` in 0..1, each component stretched over its range; black where it does not vary.
+    """
+    centred = patches.double() - patches.double().mean(dim=1, keepdim=True)
+    left, values, _ = torch.linalg.svd(centred, full_matrices=False)
+    scores = (left * values[:, None])[..., :3]  # (G, N, up to 3)
+    scores = nn.functional.pad(scores, (0, 3 - scores.shape[-1]))
+    # A component's sign is arbitrary: its largest entry is made positive, so that a picture has one map.
+    largest = scores.gather(1, scores.abs().argmax(dim=1, keepdim=True))
+    scores = scores * torch.where(largest < 0, -1.0, 1.0)
+    low, high = scores.amin(dim=1, keepdim=True), scores.amax(dim=1, keepdim=True)
+    return to_grid(((scores - low) / (high - low).clamp_min(1e-9)).float())
+
+
+def similarity(patches: Tensor, row: int, column: int) -> Tensor:
+    """Cosine of every patch with one of them, per group: ``(G, N, D)`` → ``(G, side, side)``."""
+    grid = to_grid(nn.functional.normalize(patches.float(), dim=-1))
+    return torch.einsum("gxyd,gd->gxy", grid, grid[:, row, column])

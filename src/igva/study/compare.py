@@ -1,0 +1,236 @@
+"""``igva compare``: two models on one person's questions, and whether the difference is more than chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from igva.checkpoints.store import write_errors
+from igva.errors import UserError
+from igva.eval.questions import Question
+from igva.plot import new_figure
+from igva.study.paired import LEVEL, Paired, by_category, compare_questions
+from igva.study.report import Cell, Figure, Table, write_file, write_report
+from igva.study.standings import holm
+from igva.study.weights_tables import ALL
+
+SIDES = ("before", "after")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one model answered: question id → its words, and their score in 0..1."""
+
+    answers: dict[str, str]
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All questions, then each category; ``p`` of the categories is corrected for looking at several (Holm)."""
+
+    overall: Paired
+    categories: dict[str, Paired]
+    corrected: dict[str, float]
+
+
+def compare_runs(questions: Sequence[Question], before: Run, after: Run) -> Comparison:
+    """Compare two runs on the same questions."""
+    categories = {
+        name: compare_questions(members, before.scores, after.scores)
+        for name, members in by_category(questions).items()
+    }
+    return Comparison(
+        overall=compare_questions(questions, before.scores, after.scores),
+        categories=categories,
+        corrected=holm({name: pair.p for name, pair in categories.items()}),
+    )
+
+
+def read_run(folder: Path, questions: Sequence[Question]) -> Run:
+    """A complete run of ``igva.eval.run.evaluate``.
+
+    Raises:
+        UserError: a question has no answer or no score.
+    """
+    file = folder / "predictions.jsonl"
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+    rows = {str(line["id"]): line for line in lines}
+    try:
+        scores = {question.id: float(rows[question.id]["score"]) for question in questions}
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} has no score for question {error}: remove the folder {folder} and run again"
+        ) from error
+    return Run({question.id: str(rows[question.id]["prediction"]) for question in questions}, scores)
+
+
+def study_compare(
+    questions: Sequence[Question],
+    out: Path,
+    answer: Mapping[str, Callable[[Path], None]],
+    names: Mapping[str, str],
+    settings: dict[str, Any],
+) -> tuple[Path, Comparison]:
+    """Have both models answer, compare, and write the report.
+
+    Args:
+        answer: for ``before`` and ``after`` what fills a folder with the model's predictions and scores.
+        names: what the two models are called.
+        settings: what the study was run with.
+
+    Returns:
+        The report's path, and what was found.
+    """
+    for side in SIDES:
+        answer[side](out / side)
+    runs = {side: read_run(out / side, questions) for side in SIDES}
+    found = compare_runs(questions, runs["before"], runs["after"])
+    _write_differences(out, questions, runs)
+    report = write_report(
+        out,
+        title=f"{names['before']} and {names['after']} on the same questions",
+        summary=verdict(found, names),
+        tables=[comparison_table(found), _tasks_table(questions, runs)],
+        figures=[
+            Figure(
+                "difference",
+                "Difference in accuracy",
+                draw_differences(found),
+                "After minus before, with 95 % intervals; filled: beyond chance (categories: after correction).",
+            )
+        ],
+        settings=settings,
+    )
+    return report, found
+
+
+_COLUMNS = ("questions", "before, %", "after, %", "difference", "low", "high", "only before", "only after", "p")
+
+
+def _cells(pair: Paired) -> list[Cell]:
+    numbers = (pair.first, pair.second, pair.difference, pair.low, pair.high)
+    return [pair.count, *(round(value, 2) for value in numbers), pair.only_first, pair.only_second, pair.p]
+
+
+def comparison_table(found: Comparison) -> Table:
+    """All questions and each category."""
+    rows: list[list[Cell]] = [[name, *_cells(pair), found.corrected[name]] for name, pair in found.categories.items()]
+    rows.append([ALL, *_cells(found.overall), None])
+    return Table(
+        "comparison",
+        "Accuracy before and after",
+        ["category", *_COLUMNS, "p corrected"],
+        rows,
+        "Difference in points with its 95 % interval (low, high). Only before, only after: questions that one alone "
+        "answered better. p: two-sided, McNemar's exact test (a paired t test where scores are not 0 or 1); corrected "
+        f"by Holm over the categories. Questions of one group count as one. Below {LEVEL}: more than chance.",
+    )
+
+
+def _tasks_table(questions: Sequence[Question], runs: Mapping[str, Run]) -> Table:
+    rows: list[list[Cell]] = []
+    for task in sorted({question.task for question in questions}):
+        members = [question for question in questions if question.task == task]
+        pair = compare_questions(members, runs["before"].scores, runs["after"].scores)
+        rows.append([task, *_cells(pair)])
+    return Table("by_task", "By task", ["task", *_COLUMNS], rows, "p is not corrected here: a look, not a test.")
+
+
+def _write_differences(out: Path, questions: Sequence[Question], runs: Mapping[str, Run]) -> None:
+    """``only_before.jsonl`` and ``only_after.jsonl``: the questions that one model alone answered better."""
+    for side, other in (SIDES, SIDES[::-1]):
+        lines = [
+            json.dumps(
+                {
+                    "id": q.id,
+                    "category": q.category,
+                    "task": q.task,
+                    "image": str(q.image),
+                    "question": q.question,
+                    "answer": q.answer,
+                    **{name: runs[name].answers[q.id] for name in SIDES},
+                },
+                ensure_ascii=False,
+            )
+            for q in questions
+            if runs[side].scores[q.id] > runs[other].scores[q.id]
+        ]
+        path = out / f"only_{side}.jsonl"
+        with write_errors(path):
+            write_file(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def verdict(found: Comparison, names: Mapping[str, str]) -> list[str]:
+    """What may be said, in plain words, and what may not."""
+    pair = found.overall
+    before, after = names["before"], names["after"]
+    interval = f"95 % interval {pair.low:+.1f} to {pair.high:+.1f} points, p = {_p(pair.p)}"
+    numbers = f"{pair.first:.1f} % before, {pair.second:.1f} % after, on {pair.count} questions ({interval})"
+    if pair.p < LEVEL:
+        better, worse = (after, before) if pair.difference > 0 else (before, after)
+        lines = [f"{better} is better than {worse} by {abs(pair.difference):.1f} points: {numbers}."]
+    else:
+        reach = max(abs(pair.low), abs(pair.high))
+        lines = [
+            f"No difference found between {before} and {after}: {numbers}.",
+            f"With this many questions a true difference of up to about {reach:.1f} points would not show; more "
+            "questions narrow the interval.",
+        ]
+    shown = [name for name in found.categories if found.corrected[name] < LEVEL]
+    if len(found.categories) > 1:
+        parts = [
+            f"{name} {found.categories[name].difference:+.1f} points (p = {_p(found.corrected[name])})"
+            for name in shown
+        ]
+        lines.append(
+            f"By category, after correction for looking at {len(found.categories)}: {'; '.join(parts)}."
+            if parts
+            else f"In none of the {len(found.categories)} categories a difference was found, after correction for "
+            "looking at several."
+        )
+    lines.append(
+        f"{pair.only_second} questions are better answered after, {pair.only_first} before; they are in "
+        "only_after.jsonl and only_before.jsonl."
+    )
+    if pair.first == pair.second == 0:
+        lines.append("Neither answers a single question right: check that the answers are of the expected form.")
+    return lines
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+
+
+def draw_differences(found: Comparison) -> Any:
+    """Left: both accuracies per category. Right: their difference with its interval."""
+    pairs = {**found.categories, ALL: found.overall}
+    sure = {**{name: p < LEVEL for name, p in found.corrected.items()}, ALL: found.overall.p < LEVEL}
+    figure = new_figure(10, 1.5 + 0.5 * len(pairs))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for y, (name, pair) in enumerate(pairs.items()):
+        left.plot([pair.first, pair.second], [y, y], color="0.75", linewidth=2, zorder=1)
+        left.scatter([pair.first], [y], color="C0", s=36, zorder=2, label="before" if y == 0 else None)
+        left.scatter([pair.second], [y], color="C1", s=36, zorder=2, label="after" if y == 0 else None)
+        right.errorbar(
+            pair.difference,
+            y,
+            xerr=[[max(pair.difference - pair.low, 0)], [max(pair.high - pair.difference, 0)]],
+            fmt="o",
+            color="C1" if pair.difference >= 0 else "C0",
+            markerfacecolor=None if sure[name] else "white",
+            capsize=3,
+        )
+    left.set_yticks(range(len(pairs)), [f"{name} ({pair.count:,})" for name, pair in pairs.items()])
+    left.set_ylim(len(pairs) - 0.5, -0.5)
+    left.set_xlabel("right, %")
+    left.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    right.axvline(0, color="black", linewidth=0.8)
+    right.set_xlabel("difference, points")
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.axhline(len(pairs) - 1.5, color="0.8", linewidth=0.8)
+    return figure

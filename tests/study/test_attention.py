@@ -1,0 +1,123 @@
+"""Attention of every tower: what the tower computes itself, as rows that sum to 1."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from igva.errors import UserError
+from igva.study.attention import principal_colors, similarity, tower_attention
+from igva.study.attention_study import layer_table, seen_picture, study_attention
+from igva.testing import TOWERS, tiny_model, tiny_processor
+
+PREFIX = {"clip": 1, "siglip": 0, "dinov2": 1, "dinov2_with_registers": 5, "vit": 1}
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_attention_is_the_towers_own(tower):
+    model = tiny_model(tower=tower)
+    pixels = torch.randn(1, 3, 28, 28)
+    attention, means = tower_attention(model, pixels, [(0,), (1, 2), (4,)])
+    assert attention.prefix == PREFIX[tower]
+    assert attention.keys.shape == (4, 4, PREFIX[tower] + 4)  # layers, heads, tokens
+    assert torch.allclose(attention.keys.sum(dim=-1), torch.ones(4, 4), atol=1e-5)
+    assert attention.maps().shape == (4, 2, 2)
+    vision = model.model.vision_tower
+    assert vision.config._attn_implementation == "sdpa"  # as it was
+    assert not any(module._forward_hooks for module in vision.modules())
+    vision.set_attn_implementation("eager")
+    with torch.inference_mode():
+        own = torch.cat(vision(pixels, output_attentions=True).attentions)  # (L, A, S, S)
+        expected = own[:, :, 0] if PREFIX[tower] else own.mean(dim=2)
+        assert torch.allclose(attention.keys, expected, atol=1e-6)
+        plain = model.model.encode_image_layers(pixels, [(0,), (1, 2), (4,)])
+    assert torch.allclose(means.patches, plain.patches, atol=1e-5)
+
+
+def test_a_tower_is_restored_after_a_failure():
+    model = tiny_model()
+    with pytest.raises(ValueError):
+        tower_attention(model, torch.randn(1, 3, 14, 14), [(1,)])
+    assert model.model.vision_tower.config._attn_implementation == "sdpa"
+    assert not any(module._forward_hooks for module in model.model.vision_tower.modules())
+
+
+def test_a_tower_that_hides_its_attention():
+    model = tiny_model()
+    for block in model.model.vision_tower.encoder.layers:
+        block.self_attn.forward = lambda hidden_states, **kwargs: (hidden_states, None)
+    with pytest.raises(UserError, match="gives no attention"):
+        tower_attention(model, torch.randn(1, 3, 28, 28), [(1,)])
+
+
+def test_principal_colors():
+    patches = torch.randn(2, 16, 8)
+    patches[0, :8] += 20 * torch.eye(8)[0]  # two kinds of patches
+    colors = principal_colors(patches)
+    assert colors.shape == (2, 4, 4, 3) and colors.min() >= 0 and colors.max() <= 1
+    red = colors[0, ..., 0]
+    assert (red[:2] - red[2:]).abs().min() > 0.5
+    assert torch.allclose(principal_colors(patches * 3 + 7), colors, atol=1e-4)
+    assert principal_colors(torch.ones(1, 4, 2)).abs().max() == 0
+
+
+def test_similarity():
+    patches = torch.randn(3, 9, 8)
+    alike = similarity(patches, 1, 2)
+    assert alike.shape == (3, 3, 3)
+    assert torch.allclose(alike[:, 1, 2], torch.ones(3))
+    expected = torch.cosine_similarity(patches[0, 7], patches[0, 5], dim=0)
+    assert torch.allclose(alike[0, 2, 1], expected)
+
+
+def test_layer_table():
+    from igva.study.attention import Attention
+
+    keys = torch.tensor([[[0.5, 0.1, 0.4, 0.0, 0.0, 0.0]], [[0.2, 0.0, 0.2, 0.2, 0.2, 0.2]]])
+    table = layer_table(Attention(keys, prefix=2))
+    assert table.columns[1:4] == ["on CLS, %", "on registers, %", "on patches, %"]
+    assert table.rows[0] == [1, 50.0, 10.0, 40.0, 0.0, 25.0]
+    assert table.rows[1] == [2, 20.0, 0.0, 80.0, 1.0, 50.0]
+
+
+def test_seen_picture_is_the_picture(picture):
+    model = tiny_model()
+    processor = tiny_processor(model)
+    shown = picture(1, 28, 28)
+    seen = seen_picture(processor, processor.prepare_images([shown]))
+    assert seen.shape == (28, 28, 3)
+    expected = torch.from_numpy(np.array(shown)) / 255
+    assert torch.allclose(seen, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize(("tower", "question"), [("clip", "What is it?"), ("siglip", None)])
+def test_study(tower, question, picture, tmp_path):
+    pytest.importorskip("matplotlib")
+    model = tiny_model(tower=tower)
+    shown = picture(0, 60, 30)
+    study_attention(model, tiny_processor(model), shown, tmp_path, question=question, settings={"x": 1})
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"report.html", "attention.png", "groups.png", "layers.csv", "attention.safetensors"} <= names
+    assert ("weights.png" in names) == bool(question)
+    with safe_open(tmp_path / "attention.safetensors", "pt") as file:
+        assert file.get_tensor("attention").shape == (4, 4, PREFIX[tower] + 4)
+        assert file.metadata() == {"prefix": str(PREFIX[tower])}
+        assert ("weights" in file.keys()) == bool(question)  # noqa: SIM118  (it is no dict)
+    summary = " ".join(json.loads((tmp_path / "study.json").read_text())["summary"])
+    assert ("layers are weighed" in summary) == bool(question)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "options", "message"),
+    [
+        ("igva", {"question": "  "}, "empty"),
+        ("single", {"question": "What?"}, "no layer weights"),
+        ("igva", {"point": (0.5, 1.5)}, "outside the picture"),
+    ],
+)
+def test_what_cannot_be_shown(fusion, options, message, picture, tmp_path):
+    model = tiny_model(fusion)
+    with pytest.raises(UserError, match=message):
+        study_attention(model, tiny_processor(model), picture(), tmp_path, settings={}, **options)
