@@ -129,6 +129,22 @@ def test_the_image_matters(name):
 
 @every_fusion
 @torch.no_grad()
+def test_whether_the_picture_has_a_say_in_the_mixing(name):
+    """Where weights are told, they change with the picture; else the features are not linear in the layers."""
+    fusion = make(name)
+    layers, instruction = inputs(fusion)
+    other, _ = inputs(fusion)
+    out, moved = fusion(layers, instruction), fusion(other, instruction)
+    if out.weights is not None:
+        changed = (out.weights - moved.weights).abs().max() > 1e-4
+    else:
+        both = VisionLayers(layers.patches + other.patches, layers.descriptors + other.descriptors)
+        changed = (fusion(both, instruction).features - out.features - moved.features).abs().max() > 1e-3
+    assert changed == fusion.image_dependent
+
+
+@every_fusion
+@torch.no_grad()
 def test_a_state_dict_holds_all_of_it(name):
     fusion = make(name)
     layers, instruction = inputs(fusion)

@@ -8,6 +8,7 @@ import torch
 
 from igva.errors import UserError
 from igva.eval.questions import read_questions
+from igva.model.fusion_mean import MeanFusion
 from igva.study.claims import trained_key
 from igva.study.counterfactuals import ALIKE, ANSWERS, AS_IS, SWAPPED, answer_all, conditions
 from igva.study.swaps import KINDS, OTHER_PICTURE, OTHER_TASK, SAME_TASK, swaps
@@ -79,6 +80,12 @@ def test_weigh_is_what_the_model_does(model, processor, questions):
     assert torch.allclose(weights.sum(dim=1), torch.ones(len(questions)))
 
 
+def test_half_precision(processor, questions):
+    pairs = [(q.image, q.question) for q in questions]
+    half = weigh(tiny_model().to(torch.bfloat16), processor, pairs)
+    assert torch.allclose(half, weigh(tiny_model(), processor, pairs), atol=0.02)
+
+
 def test_the_tower_runs_once_per_picture(model, processor, questions, monkeypatch):
     seen = []
     encode = model.model.encode_image_layers
@@ -97,9 +104,9 @@ def test_weigh_without_a_sentence_encoder(questions):
 
 
 def test_a_fusion_without_weights():
-    with pytest.raises(UserError, match="single.*no layer weights"):
+    with pytest.raises(UserError, match="no layer weights"):
         group_names(tiny_model("single"))
-    with pytest.raises(UserError, match="forced"), forced_weights(tiny_model("single"), alike):
+    with pytest.raises(UserError, match="none can be forced"), forced_weights(tiny_model("single"), alike):
         pass
 
 
@@ -142,6 +149,23 @@ def test_forced_weights_reach_the_features_and_leave_no_trace(model):
     with torch.inference_mode():
         assert torch.allclose(torch.stack(forced.pooler_output), model.model.projector(mixed), atol=1e-6)
     assert torch.equal(features().fusion_weights, before.fusion_weights)
+    assert not model.model.fusion._forward_hooks
+
+
+class Stretched(MeanFusion):
+    """Mixes, and then does something else."""
+
+    def forward(self, layers, instruction):
+        output = super().forward(layers, instruction)
+        output.features = output.features * 2
+        return output
+
+
+def test_weights_are_not_forced_on_a_fusion_that_does_more_than_mixing():
+    model = tiny_model("mean")
+    model.model.fusion.__class__ = Stretched
+    with pytest.raises(UserError, match="none can be forced"), forced_weights(model, alike), torch.no_grad():
+        model.get_image_features(torch.randn(1, 3, 28, 28))
     assert not model.model.fusion._forward_hooks
 
 

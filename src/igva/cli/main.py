@@ -7,7 +7,21 @@ import os
 import sys
 
 # verb -> module under igva.cli; each has HELP, add_arguments(parser) and main(args).
-VERBS = ("ask", "models", "convert", "train", "plan", "recipe", "merge", "data", "probe", "eval")
+VERBS = (
+    "ask",
+    "models",
+    "fusions",
+    "convert",
+    "train",
+    "plan",
+    "recipe",
+    "merge",
+    "data",
+    "probe",
+    "eval",
+    "study",
+    "compare",
+)
 
 
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:

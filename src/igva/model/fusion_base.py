@@ -23,12 +23,16 @@ class FusionDims:
         vision_dim: ``D``.
         num_patches: ``N``, patches after pooling.
         instruction_dim: ``E``, or None where the model has no instructions.
+        text_dim: ``H``, width of the language model, or None where there is none.
+        num_text_layers: layers of the language model, or None.
     """
 
     num_layers: int
     vision_dim: int
     num_patches: int
     instruction_dim: int | None
+    text_dim: int | None = None
+    num_text_layers: int | None = None
 
 
 @dataclass
@@ -80,6 +84,7 @@ class Fusion(nn.Module):
 
     config_class: ClassVar[type[FusionConfig]] = FusionConfig
     needs_instruction: ClassVar[bool] = False
+    image_dependent: ClassVar[bool] = False  # whether the picture has a say in how its layers are mixed
     summary: ClassVar[str] = ""  # one line for tables and --help
     source: ClassVar[str] = ""  # where the method comes from
 

@@ -157,6 +157,7 @@ class IgvaFusion(GroupedFusion):
 
     config_class = IgvaFusionConfig
     needs_instruction = True
+    image_dependent = True
     summary = "instruction-guided weights over the layer groups, beside the base layer"
     source = "IGVA, Pattern Recognition 170 (2025), arXiv 2501.08443"
 

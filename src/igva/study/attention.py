@@ -54,7 +54,7 @@ def tower_attention(
 ) -> tuple[Attention, VisionLayers]:
     """Run the tower once over one picture, ``(1, 3, height, width)``.
 
-    The attention is read as each block computes it: the S × S matrices of one layer at most are held.
+    The attention is read as each block computes it: the (A, S, S) matrices of one layer at most are held.
 
     Returns:
         The attention of every layer, and the layer means of ``taps``.

@@ -12,7 +12,7 @@ from igva.checkpoints.store import write_errors
 from igva.errors import UserError
 from igva.eval.questions import Question
 from igva.plot import new_figure
-from igva.study.paired import LEVEL, Paired, by_category, compare_questions
+from igva.study.paired import LEVEL, Paired, by_category, compare_questions, largest
 from igva.study.report import Cell, Figure, Table, write_file, write_report
 from igva.study.standings import holm
 from igva.study.weights_tables import ALL
@@ -207,7 +207,8 @@ def _p(value: float) -> str:
 
 def draw_differences(found: Comparison) -> Any:
     """Left: both accuracies per category. Right: their difference with its interval."""
-    pairs = {**found.categories, ALL: found.overall}
+    shown = largest({name: pair.count for name, pair in found.categories.items()})
+    pairs = {**{name: found.categories[name] for name in shown}, ALL: found.overall}
     sure = {**{name: p < LEVEL for name, p in found.corrected.items()}, ALL: found.overall.p < LEVEL}
     figure = new_figure(10, 1.5 + 0.5 * len(pairs))
     left, right = figure.subplots(1, 2, sharey=True)

@@ -77,3 +77,9 @@ def by_category(questions: Sequence[Question]) -> dict[str, list[Question]]:
     for question in questions:
         found[question.category].append(question)
     return {name: found[name] for name in sorted(found)}
+
+
+def largest(counts: Mapping[str, int], most: int = 30) -> list[str]:
+    """At most that many names, those with the largest counts, in their own order: a picture cannot show more."""
+    kept = sorted(counts, key=lambda name: -counts[name])[:most]
+    return [name for name in counts if name in kept]

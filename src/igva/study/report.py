@@ -73,7 +73,8 @@ def write_report(
     """
     from igva.study.report_page import page
 
-    _check_names([*(table.name for table in tables), *(figure.name for figure in figures)])
+    _check_names([table.name for table in tables])
+    _check_names([figure.name for figure in figures])
     pictures = [(figure, _png(figure.figure)) for figure in figures]
     facts = {"title": title, "summary": list(summary), "settings": settings, "versions": versions()}
     with write_errors(out):

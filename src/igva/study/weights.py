@@ -155,6 +155,18 @@ def alike(weights: Tensor) -> Tensor:
     return torch.full_like(weights, 1 / weights.shape[-1])
 
 
+def check_forcible(model: IgvaForConditionalGeneration) -> None:
+    """Raise ``UserError`` unless the features are a function of the layer means and the weights alone."""
+    if not isinstance(model.model.fusion, GroupedFusion):
+        raise _not_forcible(model)
+
+
+def _not_forcible(model: IgvaForConditionalGeneration) -> UserError:
+    return UserError(
+        f"fusion {model.config.fusion!r} does not simply mix layer groups by weights: none can be forced on it"
+    )
+
+
 @contextmanager
 def forced_weights(model: IgvaForConditionalGeneration, change: Change) -> Iterator[None]:
     """Inside it every picture is mixed by ``change(weights)``, in place of the weights that the fusion gave.
@@ -162,24 +174,19 @@ def forced_weights(model: IgvaForConditionalGeneration, change: Change) -> Itera
     Raises:
         UserError: the fusion's features are no function of its weights (it has none, or does more than mixing).
     """
-    fusion = model.model.fusion
-    refusal = UserError(
-        f"fusion {model.config.fusion!r} does not simply mix layer groups by weights: nothing can be forced on it"
-    )
-    if not isinstance(fusion, GroupedFusion):
-        raise refusal
+    check_forcible(model)
     checked = False
 
     def hook(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
         nonlocal checked
         layers = args[0] if args else kwargs["layers"]
         if not checked and not torch.allclose(module.mix(layers, output.weights), output.features):
-            raise refusal
+            raise _not_forcible(model)  # a subclass that does something else besides
         checked = True
         weights = change(output.weights)
         return dataclasses.replace(output, features=module.mix(layers, weights), weights=weights)
 
-    handle = fusion.register_forward_hook(hook, with_kwargs=True)
+    handle = model.model.fusion.register_forward_hook(hook, with_kwargs=True)
     try:
         yield
     finally:

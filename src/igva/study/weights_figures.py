@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from igva.plot import new_figure
-from igva.study.paired import LEVEL, Paired
-from igva.study.report import Table
+from igva.study.paired import LEVEL, Paired, largest
+from igva.study.report import Cell, Table
 
 # Layer groups from low to high: a light-to-dark scale that survives grey print and colour blindness.
 SCALE = "YlGnBu"
@@ -21,7 +21,7 @@ def draw_shares(table: Table, groups: Sequence[str]) -> Any:
     """A bar per row of a table of weights, one part per layer group, as the paper's figure has it."""
     from matplotlib import colormaps
 
-    rows = table.rows
+    rows = _shown(table)
     figure = new_figure(9, 1.4 + 0.45 * len(rows))
     axis = figure.subplots()
     lefts = [0.0] * len(rows)
@@ -47,15 +47,16 @@ def draw_shares(table: Table, groups: Sequence[str]) -> Any:
 
 def draw_heatmaps(tables: Sequence[Table], groups: Sequence[str]) -> Any:
     """Tables of weights side by side; the colour says how far a mean is from that of all questions."""
-    most = max(len(table.rows) for table in tables)
+    shown = [_shown(table) for table in tables]
+    most = max(map(len, shown))
     figure = new_figure((2.6 + 0.85 * len(groups)) * len(tables), 1.6 + 0.42 * most)
     axes = figure.subplots(1, len(tables), squeeze=False)[0]
-    numbers = [[[float(row[2 + k] or 0) for k in range(len(groups))] for row in table.rows] for table in tables]
+    numbers = [[[float(row[2 + k] or 0) for k in range(len(groups))] for row in rows] for rows in shown]
     far = max(abs(v - base) for rows in numbers for row in rows for v, base in zip(row, rows[-1], strict=True)) or 0.01
-    for axis, table, rows in zip(axes, tables, numbers, strict=True):
+    for axis, table, rows, kept in zip(axes, tables, numbers, shown, strict=True):
         away = [[value - base for value, base in zip(row, rows[-1], strict=True)] for row in rows]
         image = axis.imshow(away, cmap="RdBu_r", vmin=-far, vmax=far, aspect="auto")
-        axis.set_yticks(range(len(rows)), [textwrap.fill(_label(row), 24) for row in table.rows], fontsize=8)
+        axis.set_yticks(range(len(rows)), [textwrap.fill(_label(row), 24) for row in kept], fontsize=8)
         axis.set_xticks(range(len(groups)), groups, rotation=30, ha="right", fontsize=8)
         axis.set_title(table.title, fontsize=10)
         axis.tick_params(length=0)
@@ -106,7 +107,8 @@ def draw_changes(found: Mapping[str, Mapping[str, tuple[Paired, float]]]) -> Any
     }
     families["others"] = [name for name in found if not any(name in members for members in families.values())]
     families = {title: members for title, members in families.items() if members}
-    categories = list(next(iter(found.values())))
+    counts = {name: pair.count for name, (pair, _) in next(iter(found.values())).items()}
+    categories = largest(counts)
     figure = new_figure(4.6 * len(families), 1.6 + 0.62 * len(categories))
     axes = figure.subplots(1, len(families), squeeze=False, sharey=True)[0]
     for axis, (title, members) in zip(axes, families.items(), strict=True):
@@ -139,6 +141,12 @@ def draw_changes(found: Mapping[str, Mapping[str, tuple[Paired, float]]]) -> Any
     axes[0].set_yticks(range(len(categories)), categories)
     axes[0].set_ylim(len(categories) - 0.5, -0.5)
     return figure
+
+
+def _shown(table: Table) -> list[list[Cell]]:
+    """The rows that a picture has room for; the last stands for all questions and stays."""
+    kept = largest({str(row[0]): int(row[1] or 0) for row in table.rows[:-1]})
+    return [row for row in table.rows[:-1] if row[0] in kept] + table.rows[-1:]
 
 
 def _label(row: Sequence[Any]) -> str:

@@ -20,7 +20,7 @@ from igva.study.counterfactuals import answer_all, score_answers
 from igva.study.question_types import RULE, question_type
 from igva.study.report import Figure, Table, write_file, write_report
 from igva.study.swaps import KINDS, OTHER_TASK, swaps
-from igva.study.weights import entropy, group_names, sentence_vectors, total_variation, weigh
+from igva.study.weights import check_forcible, entropy, group_names, sentence_vectors, total_variation, weigh
 from igva.study.weights_figures import draw_changes, draw_entropy, draw_heatmaps, draw_shares
 from igva.study.weights_findings import findings
 from igva.study.weights_tables import (
@@ -73,6 +73,8 @@ def study_weights(
         UserError: the fusion has no weights, a picture cannot be read, or the folder is another study's.
     """
     groups = group_names(model)
+    if counterfactuals:
+        check_forcible(model)
     claim(out, settings)
     found = weigh_exchanged(model, processor, questions, batch_size)
     labels = sort_questions(model, processor, questions, clusters)

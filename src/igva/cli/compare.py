@@ -1,0 +1,65 @@
+"""``igva compare``: did the second model do better on *your* questions?"""
+
+import argparse
+
+HELP = "two models on one file of questions: is the difference more than chance?"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", metavar="BEFORE", help="a name of `igva models`, or a folder")
+    parser.add_argument("after", metavar="AFTER", help="the model it is compared with")
+    parser.add_argument("data", metavar="DATA", help="questions.json, or LLaVA JSON")
+    parser.add_argument("--out", required=True, metavar="DIR", help="answers, tables, report.html; resumes there")
+    parser.add_argument("--category-field", default="category", metavar="NAME", help="field that names the category")
+    parser.add_argument("--limit", type=int, metavar="N", help="N questions, as alike in number per task as they go")
+    parser.add_argument("--max-new-tokens", type=int, default=16, metavar="N", help="longest answer (default 16)")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="questions at a time (default 16)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: the GPU if there is one)")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
+
+
+def main(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from transformers.utils import logging
+
+    from igva.errors import UserError
+
+    for name in ("max_new_tokens", "batch_size"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: use at least 1")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    from igva.answering import load, resolve_model
+    from igva.eval.run import evaluate
+    from igva.study.asked import read_asked
+    from igva.study.claims import claim, file_key, trained_key
+    from igva.study.compare import comparison_table, study_compare, verdict
+    from igva.study.report import text_table
+
+    out = Path(args.out)
+    questions = read_asked(args.data, args.category_field, args.limit)
+    names = {"before": args.before, "after": args.after}
+    for name in names.values():
+        resolve_model(name)  # before the first model answers: a wrong name of the second should fail at once
+    settings = {
+        "data": args.data,
+        "data_key": file_key(args.data),
+        "category_field": args.category_field,
+        "questions": len(questions),
+        "max_new_tokens": args.max_new_tokens,
+        "dtype": args.dtype,
+    }
+    claim(out, settings)
+
+    def answer(side: str, folder: Path) -> None:
+        model, processor = load(names[side], args.device, args.dtype)
+        claim(folder, {"model": names[side], "model_key": trained_key(model)})
+        evaluate(model, processor, questions, folder, batch_size=args.batch_size, max_new_tokens=args.max_new_tokens)
+
+    answers = {side: lambda folder, side=side: answer(side, folder) for side in names}
+    report, found = study_compare(questions, out, answers, names, {**names, **settings})
+    print(text_table(comparison_table(found)))
+    print()
+    print("\n".join(verdict(found, names)))
+    print(f"report: {report}")
