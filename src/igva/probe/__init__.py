@@ -2,6 +2,16 @@
 
 from igva.probe.questions import Question
 from igva.probe.suite import Conversation, ProbeSample, build, picture_hash, sample
-from igva.probe.vocabulary import SPLITS, TASKS
+from igva.probe.vocabulary import CATEGORIES, SPLITS, TASKS
 
-__all__ = ["SPLITS", "TASKS", "Conversation", "ProbeSample", "Question", "build", "picture_hash", "sample"]
+__all__ = [
+    "CATEGORIES",
+    "SPLITS",
+    "TASKS",
+    "Conversation",
+    "ProbeSample",
+    "Question",
+    "build",
+    "picture_hash",
+    "sample",
+]

@@ -59,6 +59,7 @@ class Scene:
     things: list[Thing] = field(default_factory=list)
     coverage: list[tuple[str, NDArray[np.float64]]] = field(default_factory=list)
     subject: str | None = None  # what the copies of a counting scene are
+    alone: bool = False  # nothing else can fairly be asked about it: things are hidden, tiny or drawn twice
 
     def of_kind(self, kind: str) -> list[Thing]:
         """The things of one kind, in drawing order."""
@@ -119,7 +120,8 @@ def _cover(mask: Image.Image, corner: tuple[int, int]) -> NDArray[np.float64]:
     return share
 
 
-def _place(scene: Scene, thing: Thing, mask: Image.Image, word: str) -> None:
+def place(scene: Scene, thing: Thing, mask: Image.Image, word: str) -> None:
+    """Note a thing and the cells it covers."""
     scene.things.append(thing)
     scene.coverage.append((word, _cover(mask, thing.box[:2])))
 
@@ -178,7 +180,7 @@ def draw_objects(scene: Scene, names: Sequence[str], boxes: Sequence[Box]) -> No
         scene.image.paste(color, (x, y), alpha)
         area = float((np.asarray(alpha) > 127).sum())
         thing = Thing("object", name, None, (x, y, x + width, y + height), area)
-        _place(scene, thing, alpha, name)
+        place(scene, thing, alpha, name)
 
 
 def _outline(shape: str) -> list[tuple[float, float]]:
@@ -205,31 +207,35 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     return [(0.5 + 0.48 * math.cos(t), 0.5 + 0.48 * math.sin(t)) for t in steps]
 
 
+def shape_mask(rng: random.Random, shape: str, side: int) -> Image.Image:
+    """A shape turned by a few degrees inside a square of ``side`` pixels, not cropped ("L")."""
+    zoom = 4  # drawn larger, then reduced: smooth edges
+    turn = math.radians(rng.uniform(-10, 10) if shape != "diamond" else rng.uniform(-5, 5))
+    points = []
+    for x, y in _outline(shape):
+        dx, dy = (x - 0.5) * 0.92, (y - 0.5) * 0.92
+        points.append(
+            (
+                (0.5 + dx * math.cos(turn) - dy * math.sin(turn)) * side * zoom,
+                (0.5 + dx * math.sin(turn) + dy * math.cos(turn)) * side * zoom,
+            )
+        )
+    large = Image.new("L", (side * zoom, side * zoom))
+    ImageDraw.Draw(large).polygon(points, fill=255)
+    return large.reduce(zoom)
+
+
 def draw_shapes(scene: Scene, shapes: Sequence[tuple[str, str]], boxes: Sequence[Box]) -> None:
     """Draw (shape, colour name) pairs into square boxes, turned by a few degrees."""
     rng = scene.rng
     for (shape, color), (left, top, right, _) in zip(shapes, boxes, strict=True):
-        side = right - left
-        zoom = 4  # drawn larger, then reduced: smooth edges
-        turn = math.radians(rng.uniform(-10, 10) if shape != "diamond" else rng.uniform(-5, 5))
-        points = []
-        for x, y in _outline(shape):
-            dx, dy = (x - 0.5) * 0.92, (y - 0.5) * 0.92
-            points.append(
-                (
-                    (0.5 + dx * math.cos(turn) - dy * math.sin(turn)) * side * zoom,
-                    (0.5 + dx * math.sin(turn) + dy * math.cos(turn)) * side * zoom,
-                )
-            )
-        large = Image.new("L", (side * zoom, side * zoom))
-        ImageDraw.Draw(large).polygon(points, fill=255)
-        mask = large.reduce(zoom)
-        seen = mask.getbbox() or (0, 0, side, side)
+        mask = shape_mask(rng, shape, right - left)
+        seen = mask.getbbox() or (0, 0, *mask.size)
         mask = mask.crop(seen)
         box = (left + seen[0], top + seen[1], left + seen[2], top + seen[3])
         scene.image.paste(jitter(rng, color), box, mask)
         area = float((np.asarray(mask) > 127).sum())
-        _place(scene, Thing("shape", shape, color, box, area), mask, f"{color} {shape}")
+        place(scene, Thing("shape", shape, color, box, area), mask, f"{color} {shape}")
 
 
 def draw_word(scene: Scene, word: str, top: int, bottom: int) -> None:
@@ -251,7 +257,7 @@ def draw_word(scene: Scene, word: str, top: int, bottom: int) -> None:
     box = (x, y, x + mask.width, y + mask.height)
     # Letters are thin: a cell belongs to the word if the line's box covers it.
     thing = Thing("word", word, ink, box, float(mask.width * mask.height))
-    _place(scene, thing, mask.point([255] * 256), word)
+    place(scene, thing, mask.point([255] * 256), word)
 
 
 def draw_chart(scene: Scene, bars: Sequence[tuple[str, int]]) -> None:
@@ -270,13 +276,13 @@ def draw_chart(scene: Scene, bars: Sequence[tuple[str, int]]) -> None:
         draw.line([(left, y), (right, y)], fill=grid)
     slot = (right - left - 6) / len(bars)
     width = round(slot * rng.uniform(0.6, 0.8))
-    for place, (color, value) in enumerate(bars):
-        x = round(left + 6 + slot * place + (slot - width) / 2)
+    for slot_number, (color, value) in enumerate(bars):
+        x = round(left + 6 + slot * slot_number + (slot - width) / 2)
         y = round(base - value * unit)
         mask = Image.new("L", (width, base - y), 255)
         scene.image.paste(jitter(rng, color), (x, y), mask)
         box = (x, y, x + width, base)
-        _place(scene, Thing("bar", "bar", color, box, float(width * (base - y)), value), mask, color)
+        place(scene, Thing("bar", "bar", color, box, float(width * (base - y)), value), mask, color)
     draw.line([(left, top), (left, base), (right, base)], fill=line, width=2)
 
 

@@ -1,10 +1,9 @@
 """From (split, index, seed) to a picture with questions, and from a split to files."""
 
 import contextlib
-import functools
 import hashlib
-import itertools
 import json
+import math
 import multiprocessing
 import random
 import shutil
@@ -17,20 +16,28 @@ from typing import Any
 from PIL import Image
 
 from igva.errors import UserError
-from igva.probe import pack, questions, scenes
+from igva.probe import (
+    draw_basic,
+    draw_charts,
+    draw_fine,
+    draw_general,
+    draw_hallucination,
+    draw_knowledge,
+    draw_vision,
+    pack,
+    questions,
+)
+from igva.probe.dealer import Dealer, Drawn, stream
 from igva.probe.questions import Question
 from igva.probe.scenes import Scene
-from igva.probe.vocabulary import COLORS, SPLITS, SUFFIX, TASKS, WORDS, Split
+from igva.probe.vocabulary import CATEGORIES, CATEGORY_OF, SPLITS, SUFFIX, TASKS, Split
 
-# Which task picture number i is drawn for. Evaluation: all alike. Training: a question that only its
-# own scenes can carry (count, read) needs more pictures than one that others carry as well (color).
-EVAL_CYCLE = TASKS
-TRAIN_CYCLE = (
-    *("count", "read", "name", "size", "count", "read", "chart", "name", "position", "count", "read"),
-    *("size", "exists", "count", "read", "name", "chart", "count", "size", "read", "name", "color"),
-    *("count", "read", "chart", "size", "name", "count", "read", "position", "count", "name", "chart"),
-    *("size", "read"),
-)
+# Which task picture number i is drawn for. Evaluation: categories alike, tasks alike within each. Training: a question
+# that only its own scenes can carry needs more pictures than one that others carry as well (color, exists).
+_LONGEST = math.lcm(*(len(tasks) for tasks in CATEGORIES.values()))
+EVAL_CYCLE = tuple(tasks[number % len(tasks)] for number in range(_LONGEST) for tasks in CATEGORIES.values())
+TRAIN_SHARES = {"name": 3, "count": 3, "read": 3, "exists": 1, "color": 1, "position": 1, "size": 1}
+TRAIN_CYCLE = tuple(task for part in range(3) for task in TASKS if part < TRAIN_SHARES.get(task, 2))
 # How readily a further conversation of a training picture is about a task.
 EXTRA_WEIGHTS = {"exists": 1.4, "name": 12.0, "position": 4.0, "size": 8.0, "color": 1.0}
 
@@ -71,18 +78,6 @@ class ProbeSample:
         return [turn for conversation in self.conversations for turn in conversation.turns]
 
 
-def _stream(*key: object) -> random.Random:
-    """A random stream of its own for a key, the same in every process and on every machine."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return random.Random(int.from_bytes(digest[:16], "big"))
-
-
-@functools.lru_cache(maxsize=256)
-def _deck(seed: int, split: str, name: str, block: int, cards: tuple[Any, ...]) -> tuple[Any, ...]:
-    """``cards`` shuffled anew for each block: going through block after block deals each equally often."""
-    return tuple(_stream(seed, split, "deck", name, block).sample(cards, len(cards)))
-
-
 def scheduled(split: str, index: int) -> tuple[str, int]:
     """The task of picture ``index``, and how many earlier pictures have the same task."""
     cycle = TRAIN_CYCLE if SPLITS[split].conversations else EVAL_CYCLE
@@ -91,184 +86,36 @@ def scheduled(split: str, index: int) -> tuple[str, int]:
     return task, rounds * cycle.count(task) + cycle[:place].count(task)
 
 
-class _Dealer:
-    """Deals what the ``number``-th question of a task must be about, from the task's decks."""
-
-    def __init__(self, seed: int, split: str, number: int) -> None:
-        self.seed, self.split, self.number = seed, split, number
-
-    def deal(self, name: str, cards: tuple[Any, ...], number: int | None = None) -> Any:
-        """The card for this question (or for another number)."""
-        block, place = divmod(self.number if number is None else number, len(cards))
-        return _deck(self.seed, self.split, name, block, cards)[place]
-
-
-Drawn = tuple[Scene, Question]
-
-
-def _name(rng: random.Random, split: Split, dealer: _Dealer) -> Drawn:
-    name = dealer.deal("name", tuple(pack.nouns()))
-    scene = scenes.background_for(rng, split, name)
-    scenes.draw_objects(scene, [name], scenes.scatter(rng, [rng.randint(64, 112)]))
-    return scene, questions.ask_name(scene, name)
-
-
-def _color(rng: random.Random, split: Split, dealer: _Dealer) -> Drawn:
-    color, shaped = dealer.deal("color", tuple((color, shaped) for color in COLORS for shaped in (0, 1)))
-    if shaped:
-        scene = scenes.new_scene(rng, split, rng.choice([other for other in COLORS if other != color]))
-        count = rng.randint(1, 4)
-        colors = [color, *scenes.shape_colors(scene, count - 1, avoid=[color])]
-        kinds = scenes.shape_kinds(rng, count)
-        boxes = scenes.scatter(rng, [rng.randint(52, 88) for _ in colors])
-        scenes.draw_shapes(scene, list(zip(kinds, colors, strict=True)), boxes)
-        return scene, questions.ask_shape_color(scene, scene.things[0])
-    scene = scenes.new_scene(rng, split, color)
-    count = rng.randint(1, 3)
-    if rng.random() < 0.5:
-        pairs = list(zip(scenes.shape_kinds(rng, count), scenes.shape_colors(scene, count), strict=True))
-        scenes.draw_shapes(scene, pairs, scenes.scatter(rng, [rng.randint(52, 96) for _ in pairs]))
-    else:
-        _objects(scene, scenes.pick_names(scene, count))
-    return scene, questions.ask_background(scene)
-
-
-def _objects(scene: Scene, names: Sequence[str]) -> None:
-    """Different objects, their longer sides 56-112 pixels, the more the smaller."""
-    most = {1: 112, 2: 108, 3: 96}[len(names)]
-    sides = [scene.rng.randint(56, most) for _ in names]
-    scenes.draw_objects(scene, names, scenes.scatter(scene.rng, sides))
-
-
-# Ways to give each of 1..5 another of 1..5, each once, with sums of at most 7.
-PARTNERS = tuple(
-    numbers
-    for numbers in itertools.permutations((1, 2, 3, 4, 5))
-    if all(count + number <= 7 for count, number in enumerate(numbers, 1))
-)
-
-
-def _count(rng: random.Random, split: Split, dealer: _Dealer) -> Drawn:
-    count = dealer.deal("count", (1, 2, 3, 4, 5))
-    scene = scenes.new_scene(rng, split)
-    # Beside them, half the time: copies of something else, in numbers that are uniform too, so that
-    # they can be asked about as well, and at most seven things in all.
-    others = rng.choice(PARTNERS)[count - 1] if rng.random() < 0.5 else 0
-    total = count + others
-    side = rng.randint(54, 92 if total <= 3 else 66 if total <= 5 else 58)
-    boxes = scenes.scatter(rng, [round(side * rng.uniform(0.92, 1.08)) for _ in range(total)])
-    if rng.random() < 0.3:
-        kind, other = scenes.shape_kinds(rng, 2)
-        scene.subject = kind
-        colors = [scenes.shape_colors(scene, 1)[0] for _ in boxes]
-        kinds = [kind] * count + [other] * others
-        scenes.draw_shapes(scene, list(zip(kinds, colors, strict=True)), boxes)
-    else:
-        name, other = scenes.pick_names(scene, 2, countable=True)
-        scene.subject = name
-        scenes.draw_objects(scene, [name] * count + [other] * others, boxes)
-    return scene, questions.ask_count(scene, scene.subject, count)
-
-
-def _exists(rng: random.Random, split: Split, dealer: _Dealer) -> Drawn:
-    # Numbers 2j and 2j+1 ask for the same name, one yes and one no, in an order drawn by lot.
-    pair = dealer.number // 2
-    name = dealer.deal("exists", tuple(pack.nouns()), pair)
-    yes_first = bool(_stream(dealer.seed, dealer.split, "coin", pair).getrandbits(1))
-    present = yes_first == (dealer.number % 2 == 0)
-    scene = scenes.background_for(rng, split, name)
-    count = rng.randint(1, 3)
-    others = scenes.pick_names(scene, count - present, avoid=[name])
-    names = [*([name] if present else []), *others]
-    rng.shuffle(names)
-    _objects(scene, names)
-    return scene, questions.ask_exists(scene, pack.nouns()[name].phrase, present)
-
-
-def _position(rng: random.Random, split: Split, dealer: _Dealer) -> Drawn:
-    # Four relations, then one "which is furthest".
-    if dealer.number % 5 == 4:
-        side = dealer.deal("furthest", ("left", "right"), dealer.number // 5)
-        while True:
-            scene = scenes.new_scene(rng, split)
-            _objects(scene, scenes.pick_names(scene, 3))
-            if thing := questions.furthest(scene, side):
-                return scene, questions.ask_furthest(scene, side, thing)
-    number = dealer.number // 5 * 4 + dealer.number % 5
-    answer = dealer.deal("position", ("left", "right", "above", "below"), number)
-    axis = "horizontal" if answer in ("left", "right") else "vertical"
-    while True:
-        scene = scenes.new_scene(rng, split)
-        _objects(scene, scenes.pick_names(scene, rng.randint(2, 3)))
-        first, second = rng.sample(scene.things, 2)
-        side_there = questions.side_of(axis, first, second)
-        if side_there:
-            pair = (first, second) if side_there == answer else (second, first)
-            return scene, questions.ask_position(scene, axis, *pair)
-
-
-def _size(rng: random.Random, split: Split, dealer: _Dealer) -> Drawn:
-    # Four comparisons, then one "which is the largest" of three.
-    three = dealer.number % 5 == 4
-    number = dealer.number // 5 * 4 + dealer.number % 5
-    while True:
-        scene = scenes.new_scene(rng, split)
-        sides = [rng.randint(92, 108), rng.randint(50, 64)]
-        if three or rng.random() < 0.3:
-            sides.append(rng.randint(50, 64))
-        names = scenes.pick_names(scene, len(sides))
-        scenes.draw_objects(scene, names, scenes.scatter(rng, sides))
-        big, *small = scene.things
-        if not all(questions.clearly_larger(big, other) for other in small):
-            continue
-        if three:
-            return scene, questions.ask_largest(scene, big)
-        larger, first = dealer.deal("size", ((1, 1), (1, 0), (0, 1), (0, 0)), number)
-        wanted, other = (big, small[0]) if larger else (small[0], big)
-        pair = (wanted, other) if first else (other, wanted)
-        return scene, questions.ask_size(scene, bool(larger), *pair)
-
-
-def _read(rng: random.Random, split: Split, dealer: _Dealer) -> Drawn:
-    word = dealer.deal("read", WORDS)
-    scene = scenes.new_scene(rng, split)
-    if rng.random() < 0.4:
-        above = rng.random() < 0.5
-        side = rng.randint(60, 96)
-        top = rng.randint(10, 20) if above else scenes.SIZE - side - rng.randint(10, 20)
-        left = rng.randint(scenes.MARGIN, scenes.SIZE - scenes.MARGIN - side)
-        scenes.draw_objects(scene, scenes.pick_names(scene, 1), [(left, top, left + side, top + side)])
-        scenes.draw_word(scene, word, *((top + side + 8, scenes.SIZE - 10) if above else (10, top - 8)))
-    else:
-        scenes.draw_word(scene, word, 16, scenes.SIZE - 16)
-    return scene, questions.ask_read(scene, word)
-
-
-def _chart(rng: random.Random, split: Split, dealer: _Dealer) -> Drawn:
-    color, which = dealer.deal("chart", tuple((color, which) for color in COLORS for which in ("tallest", "shortest")))
-    scene = scenes.new_scene(rng, split, rng.choice([other for other in COLORS if other != color]))
-    count = rng.randint(3, 4)
-    while True:  # neighbours in rank differ by one at least, the answers by two from the next
-        values = sorted(rng.sample(range(1, 10), count))
-        if values[1] - values[0] >= 2 and values[-1] - values[-2] >= 2:
-            break
-    answer = values.pop() if which == "tallest" else values.pop(0)
-    colors = scenes.shape_colors(scene, count - 1, avoid=[color])
-    bars = [(color, answer), *zip(colors, values, strict=True)]
-    rng.shuffle(bars)
-    scenes.draw_chart(scene, bars)
-    return scene, questions.ask_chart(scene, which)
-
-
-DRAW: dict[str, Callable[[random.Random, Split, _Dealer], Drawn]] = {
-    "name": _name,
-    "color": _color,
-    "count": _count,
-    "exists": _exists,
-    "position": _position,
-    "size": _size,
-    "read": _read,
-    "chart": _chart,
+DRAW: dict[str, Callable[[random.Random, Split, Dealer], Drawn]] = {
+    "name": draw_basic.name,
+    "scene": draw_general.scene,
+    "caption": draw_general.caption,
+    "kind": draw_knowledge.kind,
+    "use": draw_knowledge.use,
+    "legs": draw_knowledge.legs,
+    "habitat": draw_knowledge.habitat,
+    "flag": draw_knowledge.flag,
+    "read": draw_basic.read,
+    "chart": draw_basic.chart,
+    "pie": draw_charts.pie,
+    "line": draw_charts.line,
+    "table": draw_charts.table,
+    "document": draw_charts.document,
+    "count": draw_basic.count,
+    "position": draw_basic.position,
+    "size": draw_basic.size,
+    "depth": draw_vision.depth,
+    "mirror": draw_vision.mirror,
+    "turn": draw_vision.turn,
+    "color": draw_basic.color,
+    "small": draw_fine.small,
+    "shade": draw_fine.shade,
+    "texture": draw_fine.texture,
+    "refer": draw_fine.refer,
+    "exists": draw_basic.exists,
+    "exists_popular": draw_hallucination.popular,
+    "exists_adversarial": draw_hallucination.adversarial,
+    "attribute": draw_hallucination.attribute,
 }
 
 MORE: dict[str, Callable[[Scene], list[Question]]] = {
@@ -283,13 +130,13 @@ MORE: dict[str, Callable[[Scene], list[Question]]] = {
 
 
 def _converse(scene: Scene, first: Question) -> tuple[Conversation, ...]:
-    """Two or three conversations: the scheduled question with more turns of its task, then other tasks."""
+    """The scheduled question with more turns of its task, then perhaps a conversation about another task."""
     rng = scene.rng
     follow = [turn for turn in MORE[first.task](scene) if _new(turn, first)] if first.task in MORE else []
     talks: list[tuple[str, list[Question]]] = [(first.task, [first, *follow[:4]])]
-    found = {task: more(scene) for task, more in MORE.items() if task != first.task}
+    found = {task: more(scene) for task, more in MORE.items() if task != first.task and not scene.alone}
     left = {task: turns for task, turns in found.items() if turns}
-    for _ in range(1 + (rng.random() < 0.1)):
+    for _ in range(rng.random() < 0.6):
         if left:
             task = rng.choices(list(left), [EXTRA_WEIGHTS[task] for task in left])[0]
             talks.append((task, left.pop(task)))
@@ -318,8 +165,8 @@ def sample(split: str, index: int, seed: int = 0, attempt: int = 0) -> ProbeSamp
     if index < 0:
         raise UserError(f"index {index} is negative; count pictures from 0")
     task, number = scheduled(split, index)
-    rng = _stream(seed, split, index, attempt)
-    scene, first = DRAW[task](rng, SPLITS[split], _Dealer(seed, split, number))
+    rng = stream(seed, split, index, attempt)
+    scene, first = DRAW[task](rng, SPLITS[split], Dealer(seed, split, number))
     alone = (Conversation(task, (first,), False),)
     talks = _converse(scene, first) if SPLITS[split].conversations else alone
     return ProbeSample(scene.image, scene.cells(), talks)
@@ -419,6 +266,8 @@ def _records(split: str, index: int, talks: Sequence[Conversation]) -> list[dict
             "image": image_name(index),
             "conversations": talk.messages(),
             "task": talk.task,
+            "category": CATEGORY_OF[talk.task],
+            "choices": [list(turn.choices) for turn in talk.turns],
         }
         for number, talk in enumerate(talks)
     ]
@@ -432,6 +281,7 @@ def _asked(split: str, index: int, question: Question) -> dict[str, Any]:
         "answer": question.answer,
         "choices": list(question.choices),
         "task": question.task,
+        "category": CATEGORY_OF[question.task],
     }
 
 

@@ -2,7 +2,17 @@
 
 from typing import NamedTuple
 
-TASKS: tuple[str, ...] = ("name", "color", "count", "exists", "position", "size", "read", "chart")
+# The paper's six categories and what they are made of here.
+CATEGORIES: dict[str, tuple[str, ...]] = {
+    "General": ("name", "scene", "caption"),
+    "Knowledge": ("kind", "use", "legs", "habitat", "flag"),
+    "Chart & OCR": ("read", "chart", "pie", "line", "table", "document"),
+    "Vision-Centric": ("count", "position", "size", "depth", "mirror", "turn"),
+    "Fine-Grained": ("color", "small", "shade", "texture", "refer"),
+    "Hallucination": ("exists", "exists_popular", "exists_adversarial", "attribute"),
+}
+CATEGORY_OF = {task: category for category, tasks in CATEGORIES.items() for task in tasks}
+TASKS: tuple[str, ...] = tuple(CATEGORY_OF)
 
 
 class Split(NamedTuple):
@@ -142,5 +152,117 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "What color is the shortest bar?",
         "Which color has the lowest bar?",
         "What is the color of the lowest bar?",
+    ),
+    "scene": (
+        "Which place do these things belong to?",
+        "Where would one find all of these things?",
+        "What place do the things in the picture go with?",
+        "To which place do the things shown belong?",
+    ),
+    "caption": (
+        "Which caption fits the picture? {options}.",
+        "Which of these describes the picture? {options}.",
+        "Choose the right caption. {options}.",
+    ),
+    "kind": (
+        "What kind of thing is this?",
+        "Which kind of thing does the picture show?",
+        "What sort of thing is shown?",
+    ),
+    "use": (
+        "What is this used for?",
+        "What does one use this thing for?",
+        "For what purpose is the thing in the picture made?",
+    ),
+    "legs": (
+        "How many legs does this animal have?",
+        "How many legs does an animal of this kind have?",
+        "What is the number of legs of such an animal?",
+    ),
+    "habitat": (
+        "Where does this animal mostly live?",
+        "Where would one mostly find this animal?",
+        "What is the home of this animal?",
+    ),
+    "flag": (
+        "Which country has this flag?",
+        "Whose flag is this?",
+        "The flag of which country is shown?",
+    ),
+    "largest_slice": (
+        "Which color has the largest slice?",
+        "What color is the biggest slice of the pie?",
+        "Which slice of the pie is the largest?",
+    ),
+    "smallest_slice": (
+        "Which color has the smallest slice?",
+        "What color is the smallest slice of the pie?",
+        "Which slice of the pie is the smallest?",
+    ),
+    "highest_point": (
+        "Where is the highest point of the line: left, middle or right?",
+        "In which part does the line reach its highest point, left, middle or right?",
+        "Is the peak of the line on the left, in the middle or on the right?",
+    ),
+    "lowest_point": (
+        "Where is the lowest point of the line: left, middle or right?",
+        "In which part does the line reach its lowest point, left, middle or right?",
+        "Is the lowest point of the line on the left, in the middle or on the right?",
+    ),
+    "table": (
+        "Which number is in row {row}, column {column}?",
+        "What does the table say for {row} in column {column}?",
+        "What is the value of {row} under {column}?",
+    ),
+    "document": (
+        "What is the {x}?",
+        "Which number is the {x}?",
+        "How much is the {x}?",
+        "What number stands beside {x}?",
+    ),
+    "depth": (
+        "Which is in front, the {x} or the {y}?",
+        "Which is nearer, the {x} or the {y}?",
+        "Which one covers the other, the {x} or the {y}?",
+        "Of the {x} and the {y}, which is in front?",
+    ),
+    "mirror": (
+        "Is the right one a mirror image of the left one?",
+        "Is the right picture the left one mirrored?",
+        "Has the right one been mirrored?",
+    ),
+    "turn": (
+        "By how many degrees is the right one turned clockwise: 0, 90, 180 or 270?",
+        "How many degrees clockwise has the right one been turned, 0, 90, 180 or 270?",
+    ),
+    "small": (
+        "What is the small thing: {options}?",
+        "Which is the small thing, {options}?",
+        "What is the tiny object: {options}?",
+    ),
+    "darker": (
+        "Which patch is the darkest?",
+        "Where is the darkest patch?",
+        "One patch is darker than the others: where?",
+    ),
+    "lighter": (
+        "Which patch is the lightest?",
+        "Where is the lightest patch?",
+        "One patch is lighter than the others: where?",
+    ),
+    "texture": (
+        "Which pattern does the {x} have?",
+        "What pattern is on the {x}?",
+        "How is the {x} filled: striped, dotted, checkered, plain or zigzag?",
+    ),
+    "refer": (
+        "What is in the {c} box?",
+        "Which object is in the {c} frame?",
+        "Name the object with the {c} box around it.",
+    ),
+    "attribute": (
+        "Is the {x} {c}?",
+        "Is the color of the {x} {c}?",
+        "Does the picture show a {c} {x}?",
     ),
 }

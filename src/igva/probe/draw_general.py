@@ -1,0 +1,40 @@
+"""Places and captions."""
+
+import random
+
+from igva.probe import questions, scenes
+from igva.probe.dealer import Dealer, Drawn
+from igva.probe.draw_basic import objects
+from igva.probe.facts import PLACES
+from igva.probe.questions import Question, phrase
+from igva.probe.vocabulary import Split
+
+LETTERS = ("a", "b", "c", "d")
+
+
+def scene(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
+    """Three things of one place: which place?"""
+    place = dealer.deal("scene", tuple(PLACES))
+    made = scenes.new_scene(rng, split)
+    names = [name for name in PLACES[place] if scenes.stands_out(made, name)]
+    while len(names) < 3:
+        made = scenes.new_scene(rng, split)
+        names = [name for name in PLACES[place] if scenes.stands_out(made, name)]
+    objects(made, rng.sample(names, 3))
+    return made, Question("scene", phrase(rng, "scene"), place, tuple(PLACES))
+
+
+def caption(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
+    """Which of four captions fits? They pair two names for the left with two for the right, so none stands out."""
+    letter = dealer.deal("caption", LETTERS)
+    while True:
+        made = scenes.new_scene(rng, split)
+        left, other_left, right, other_right = scenes.pick_names(made, 4)
+        objects(made, [left, right])
+        if questions.side_of("horizontal", *made.things) == "left":
+            break
+    wrong = [(left, other_right), (other_left, right), (other_left, other_right)]
+    rng.shuffle(wrong)
+    wrong.insert(LETTERS.index(letter), (left, right))
+    told = "; ".join(f"{name}: {a} left of {b}" for name, (a, b) in zip(LETTERS, wrong, strict=True))
+    return made, Question("caption", phrase(rng, "caption", options=told), letter, LETTERS)
