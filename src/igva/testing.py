@@ -236,6 +236,7 @@ SMALL_FUSION_KWARGS: dict[str, dict[str, Any]] = {
     "dense_sti": {"pool": 2},
     "igva": {"num_groups": 2, "hidden_size": 16, "num_blocks": 2, "num_heads": 2},
     "mean": {"num_groups": 2},
+    "mmfuser": {"num_heads": 2, "num_points": 2},
     "tgif": {"hidden_size": 16},
 }
 

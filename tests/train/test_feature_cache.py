@@ -71,12 +71,33 @@ def test_a_shard_without_its_index_does_not_count(pair, pictures, tmp_path):
 
 def test_key_depends_on_tower_taps_and_pooling(pair):
     model, processor = pair
-    keys = {tower_key(model, processor)}
-    keys.add(tower_key(tiny_model(seed=1), processor))
-    keys.add(tower_key(tiny_model(fusion_kwargs={"num_groups": 4, "hidden_size": 16, "num_heads": 2}), processor))
-    keys.add(tower_key(tiny_model(vision_pool=2), processor))
+
+    def key(other):
+        return tower_key(other, processor, other.model.fusion.taps)
+
+    keys = {key(model), key(tiny_model(seed=1)), key(tiny_model(vision_pool=2))}
+    keys.add(key(tiny_model(fusion_kwargs={"num_groups": 4, "hidden_size": 16, "num_heads": 2})))
     assert len(keys) == 4
-    assert tower_key(tiny_model("mean"), processor) == tower_key(model, processor)  # the same taps
+    assert key(tiny_model("mean")) == key(model)  # the same taps
+
+
+def test_single_layers_give_every_tap(pair, pictures, tmp_path):
+    """What a study keeps: all hidden states by themselves, of which any fusion's means can be made."""
+    model, processor = pair
+    taps = [(layer,) for layer in range(5)]
+    single = LayerCache(model, processor, tmp_path / "cache", taps=taps)
+    single.fill(pictures)
+    means = LayerCache(model, processor, tmp_path / "cache")
+    means.fill(pictures)
+    assert single.folder != means.folder
+    whole = single(pictures)
+    assert whole.patches.shape[1] == 5
+    for place, tap in enumerate(model.model.fusion.taps):
+        part = single(pictures, tap)
+        assert torch.equal(part.patches, whole.patches[:, list(tap)])
+        torch.testing.assert_close(
+            part.patches.float().mean(dim=1), means(pictures).patches[:, place].float(), atol=0.02, rtol=0.02
+        )
 
 
 def test_workers_get_a_copy_that_only_reads(pair, pictures, tmp_path):

@@ -10,6 +10,8 @@ from .fusion_dense import DenseDciFusion, DenseSciFusion, DenseStiFusion
 from .fusion_external import ExternalDirectFusion
 from .fusion_igva import IgvaFusion
 from .fusion_mean import MeanFusion
+from .fusion_mmfuser import MMFuserFusion
+from .fusion_mol import MolHybridFusion, MolLayerFusion, MolPatchFusion
 from .fusion_single import SingleFusion
 from .fusion_tgif import TgifFusion
 
@@ -68,5 +70,9 @@ register_fusion("dense_sti", DenseStiFusion)
 register_fusion("external_direct", ExternalDirectFusion)
 register_fusion("igva", IgvaFusion)
 register_fusion("mean", MeanFusion)
+register_fusion("mmfuser", MMFuserFusion)
+register_fusion("mol_hybrid", MolHybridFusion)
+register_fusion("mol_layer", MolLayerFusion)
+register_fusion("mol_patch", MolPatchFusion)
 register_fusion("single", SingleFusion)
 register_fusion("tgif", TgifFusion)
