@@ -9,6 +9,7 @@ import torch
 from igva.errors import UserError
 from igva.eval.questions import read_questions
 from igva.model.fusion_mean import MeanFusion
+from igva.model.fusions import fusion_names
 from igva.study.claims import trained_key
 from igva.study.counterfactuals import ALIKE, ANSWERS, AS_IS, SWAPPED, answer_all, conditions
 from igva.study.swaps import KINDS, OTHER_PICTURE, OTHER_TASK, SAME_TASK, swaps
@@ -266,3 +267,16 @@ def test_study_of_a_fusion_that_does_not_adapt(questions, tmp_path):
     study_weights(model, tiny_processor(model), questions, tmp_path / "out", settings={})
     summary = " ".join(json.loads((tmp_path / "out" / "study.json").read_text())["summary"])
     assert "the fusion does not adapt" in summary and "the same for every question" in summary
+
+
+@pytest.mark.parametrize("name", fusion_names())
+def test_every_fusion_is_weighed_or_refused(name, questions):
+    model = tiny_model(name)
+    pairs = [(q.image, q.question) for q in questions]
+    if not model.model.fusion.layer_groups:
+        with pytest.raises(UserError, match="no layer weights"):
+            weigh(model, tiny_processor(model), pairs)
+        return
+    weights = weigh(model, tiny_processor(model), pairs)
+    assert weights.shape == (len(pairs), len(group_names(model)))
+    assert torch.allclose(weights.sum(dim=1), torch.ones(len(pairs)), atol=1e-5)

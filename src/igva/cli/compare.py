@@ -25,20 +25,20 @@ def main(args: argparse.Namespace) -> None:
 
     from igva.errors import UserError
 
-    for name in ("max_new_tokens", "batch_size"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: use at least 1")
+    for name in ("max_new_tokens", "batch_size", "limit"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: use at least 1")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     from igva.answering import load, resolve_model
+    from igva.eval.questions import pick_questions, read_questions
     from igva.eval.run import evaluate
-    from igva.study.asked import read_asked
     from igva.study.claims import claim, file_key, trained_key
     from igva.study.compare import comparison_table, study_compare, verdict
     from igva.study.report import text_table
 
     out = Path(args.out)
-    questions = read_asked(args.data, args.category_field, args.limit)
+    questions = pick_questions(read_questions(Path(args.data), args.category_field), args.limit)
     names = {"before": args.before, "after": args.after}
     for name in names.values():
         resolve_model(name)  # before the first model answers: a wrong name of the second should fail at once

@@ -20,7 +20,7 @@ def main(args: argparse.Namespace) -> None:
     from igva.errors import UserError
     from igva.model.fusions import fusion_class, fusion_names
     from igva.study.cost import SETTINGS, fusion_cost
-    from igva.study.report import Table, text_table
+    from igva.study.report import Cell, Table, text_table
 
     setting = SETTINGS[args.vision]
     for name in args.names:
@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
         print(json.dumps({"setting": setting.name, "fusions": [asdict(cost) for cost in costs]}, indent=1))
         return
     yes = {True: "yes", False: "no"}
-    rows = [
+    rows: list[list[Cell]] = [
         [
             cost.name,
             yes[cost.needs_instruction],

@@ -31,17 +31,17 @@ def main(args: argparse.Namespace) -> None:
 
     from igva.errors import UserError
 
-    for name in ("clusters", "max_new_tokens", "batch_size"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: use at least 1")
+    for name in ("clusters", "max_new_tokens", "batch_size", "limit"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: use at least 1")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     from igva.answering import load
-    from igva.study.asked import read_asked
+    from igva.eval.questions import pick_questions, read_questions
     from igva.study.claims import file_key, trained_key
     from igva.study.weights_study import study_weights
 
-    questions = read_asked(args.data, args.category_field, args.limit)
+    questions = pick_questions(read_questions(Path(args.data), args.category_field), args.limit)
     model, processor = load(args.model, args.device, args.dtype)
     report = study_weights(
         model,

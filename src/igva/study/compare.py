@@ -12,10 +12,9 @@ from igva.checkpoints.store import write_errors
 from igva.errors import UserError
 from igva.eval.questions import Question
 from igva.plot import new_figure
-from igva.study.paired import LEVEL, Paired, by_category, compare_questions, largest
+from igva.study.paired import ALL, LEVEL, PAIRED_COLUMNS, Paired, by_category, compare_questions, largest, paired_cells
 from igva.study.report import Cell, Figure, Table, write_file, write_report
 from igva.study.standings import holm
-from igva.study.weights_tables import ALL
 
 SIDES = ("before", "after")
 
@@ -108,22 +107,16 @@ def study_compare(
     return report, found
 
 
-_COLUMNS = ("questions", "before, %", "after, %", "difference", "low", "high", "only before", "only after", "p")
-
-
-def _cells(pair: Paired) -> list[Cell]:
-    numbers = (pair.first, pair.second, pair.difference, pair.low, pair.high)
-    return [pair.count, *(round(value, 2) for value in numbers), pair.only_first, pair.only_second, pair.p]
-
-
 def comparison_table(found: Comparison) -> Table:
     """All questions and each category."""
-    rows: list[list[Cell]] = [[name, *_cells(pair), found.corrected[name]] for name, pair in found.categories.items()]
-    rows.append([ALL, *_cells(found.overall), None])
+    rows: list[list[Cell]] = [
+        [name, *paired_cells(pair), found.corrected[name]] for name, pair in found.categories.items()
+    ]
+    rows.append([ALL, *paired_cells(found.overall), None])
     return Table(
         "comparison",
         "Accuracy before and after",
-        ["category", *_COLUMNS, "p corrected"],
+        ["category", *PAIRED_COLUMNS, "p corrected"],
         rows,
         "Difference in points with its 95 % interval (low, high). Only before, only after: questions that one alone "
         "answered better. p: two-sided, McNemar's exact test (a paired t test where scores are not 0 or 1); corrected "
@@ -136,8 +129,8 @@ def _tasks_table(questions: Sequence[Question], runs: Mapping[str, Run]) -> Tabl
     for task in sorted({question.task for question in questions}):
         members = [question for question in questions if question.task == task]
         pair = compare_questions(members, runs["before"].scores, runs["after"].scores)
-        rows.append([task, *_cells(pair)])
-    return Table("by_task", "By task", ["task", *_COLUMNS], rows, "p is not corrected here: a look, not a test.")
+        rows.append([task, *paired_cells(pair)])
+    return Table("by_task", "By task", ["task", *PAIRED_COLUMNS], rows, "p is not corrected here: a look, not a test.")
 
 
 def _write_differences(out: Path, questions: Sequence[Question], runs: Mapping[str, Run]) -> None:
@@ -189,12 +182,11 @@ def verdict(found: Comparison, names: Mapping[str, str]) -> list[str]:
         lines.append(
             f"By category, after correction for looking at {len(found.categories)}: {'; '.join(parts)}."
             if parts
-            else f"In none of the {len(found.categories)} categories a difference was found, after correction for "
-            "looking at several."
+            else f"No category shows a difference, after correction for looking at {len(found.categories)} of them."
         )
     lines.append(
-        f"{pair.only_second} questions are better answered after, {pair.only_first} before; they are in "
-        "only_after.jsonl and only_before.jsonl."
+        f"Better answered after: {pair.only_second}, before: {pair.only_first}; see only_after.jsonl and "
+        "only_before.jsonl."
     )
     if pair.first == pair.second == 0:
         lines.append("Neither answers a single question right: check that the answers are of the expected form.")

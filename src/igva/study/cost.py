@@ -20,22 +20,27 @@ class Setting:
     """A vision tower and the language model behind it.
 
     Attributes:
-        text_dim: ``H``, width of the language model.
         text_parameters: of the language model: a further visual token costs about twice as many operations.
     """
 
     name: str
     dims: FusionDims
-    text_dim: int
     text_parameters: int
 
 
 # CLIP-L/14-336 and Vicuna-7B with all-mpnet-base-v2 (768 wide) are the paper's; so400m is counted with all 27 blocks.
+_VICUNA = {"text_dim": 4096, "num_text_layers": 32}
 SETTINGS = {
-    "clip_l": Setting("CLIP-L/14-336 + Vicuna-7B", FusionDims(24, 1024, 576, 768, 4096, 32), 4096, 6_738_415_616),
-    "siglip_so400m": Setting("SigLIP-so400m/14-384 + Vicuna-7B", FusionDims(27, 1152, 729, 768, 4096, 32), 4096, 6_738_415_616),
-    "tiny": Setting("tiny: DINOv2-S/14-224 + SmolLM2-135M", FusionDims(12, 384, 64, 384, 576, 30), 576, 134_515_008),
-}  # fmt: skip
+    "clip_l": Setting(
+        "CLIP-L/14-336 + Vicuna-7B", FusionDims(24, 1024, 576, 768, **_VICUNA), text_parameters=6_738_415_616
+    ),
+    "siglip_so400m": Setting(
+        "SigLIP-so400m/14-384 + Vicuna-7B", FusionDims(27, 1152, 729, 768, **_VICUNA), text_parameters=6_738_415_616
+    ),
+    "tiny": Setting(
+        "tiny: DINOv2-S/14-224 + SmolLM2-135M", FusionDims(12, 384, 64, 384, 576, 30), text_parameters=134_515_008
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,12 @@ def _count(name: str, kwargs: dict[str, Any], setting: Setting) -> tuple[int, in
     dims = setting.dims
     with torch.device("meta"), torch.no_grad():
         fusion = build_fusion(name, kwargs, dims).eval()
-        projector = Projector(fusion.output_dim, setting.text_dim, setting.text_dim, "gelu", bias=True, norm=False)
+        width = dims.text_dim or dims.vision_dim
+        projector = Projector(fusion.output_dim, width, width, "gelu", bias=True, norm=False)
         taps = len(fusion.taps)
-        layers = VisionLayers(torch.zeros(1, taps, dims.num_patches, dims.vision_dim), torch.zeros(1, taps, dims.vision_dim))
+        layers = VisionLayers(
+            torch.zeros(1, taps, dims.num_patches, dims.vision_dim), torch.zeros(1, taps, dims.vision_dim)
+        )
         instruction = torch.zeros(1, dims.instruction_dim or 1) if fusion.needs_instruction else None
         with FlopCounterMode(display=False) as counter:
             projector(fusion(layers, instruction).features)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def study_fusions(
     """
     trials = Trials(out, settings)
     # Seed by seed: a study that is stopped has compared everything as far as it got.
-    jobs = [Job(v.label, seed, lambda v=v, seed=seed: run(v, seed)) for seed in range(seeds) for v in variants]
+    jobs = [Job(v.label, seed, partial(run, v, seed)) for seed in range(seeds) for v in variants]
     runs = by_label(trials.do(jobs, "fusions"))
     tables = [
         scores_table(runs, test, "category"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def study_layers(
     if blind:
         variants.append(dataclasses.replace(layer_variant(layers[-1]), label=BLIND))
     trials = Trials(out, settings)
-    jobs = [Job(v.label, seed, lambda v=v, seed=seed: run(v, seed)) for seed in range(seeds) for v in variants]
+    jobs = [Job(v.label, seed, partial(run, v, seed)) for seed in range(seeds) for v in variants]
     runs = by_label(trials.do(jobs, "layers"))
     tables = [scores_table(runs, test, kind) for kind in ("category", "task")]
     shares = normalised(runs, test)

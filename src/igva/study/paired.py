@@ -8,8 +8,21 @@ from dataclasses import dataclass
 
 from igva.eval.questions import Question
 from igva.eval.statistics import mcnemar, mean_interval, paired_t
+from igva.study.report import Cell
 
+ALL = "all"  # the row of all questions
 LEVEL = 0.05  # of a test, after correction
+PAIRED_COLUMNS = (
+    "questions",
+    "before, %",
+    "after, %",
+    "difference",
+    "low",
+    "high",
+    "only before",
+    "only after",
+    "p",
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,12 @@ def compare_scores(first: Sequence[float], second: Sequence[float]) -> Paired:
         only_second=only_second,
         p=p,
     )
+
+
+def paired_cells(pair: Paired) -> list[Cell]:
+    """The cells of ``PAIRED_COLUMNS``."""
+    numbers = (pair.first, pair.second, pair.difference, pair.low, pair.high)
+    return [pair.count, *(round(value, 2) for value in numbers), pair.only_first, pair.only_second, pair.p]
 
 
 def by_unit(questions: Sequence[Question], scores: Mapping[str, float]) -> list[float]:

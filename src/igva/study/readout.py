@@ -85,6 +85,8 @@ class Readout(nn.Module):
     told how well it is matched, where, and how widely (late interaction); then it attends to the tokens as usual.
     """
 
+    grid: Tensor
+
     def __init__(self, settings: ReadoutSettings, *, visual_dim: int, num_tokens: int, text_dim: int, num_answers: int):
         super().__init__()
         width = settings.width
@@ -247,7 +249,7 @@ class ReadoutTrial:
 
     def _train(self, items: Sequence[Item], desc: str) -> tuple[float, list[float]]:
         settings = self.settings
-        groups = [{"params": list(self.readout.parameters()), "lr": settings.learning_rate}]
+        groups: list[dict[str, Any]] = [{"params": list(self.readout.parameters()), "lr": settings.learning_rate}]
         if own := list(self.fusion.parameters()):
             groups.append({"params": own, "lr": settings.fusion_lr})
         optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)

@@ -9,6 +9,7 @@ import json
 import math
 import platform
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def text_table(table: Table) -> str:
         for row in cells
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([table.title, *lines, *([table.note] if table.note else [])])
+    return "\n".join([table.title, *lines, *textwrap.wrap(table.note, 100)])
 
 
 def format_column(values: Sequence[Cell]) -> list[str]:

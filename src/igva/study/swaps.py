@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TypeVar
 
 from igva.data.images import ImageSource
 from igva.eval.questions import Question
 
 Pair = tuple[ImageSource, str]
+T = TypeVar("T")
 
 OTHER_TASK = "a question of another task, same picture"
 SAME_TASK = "another question of the same task, same picture"
@@ -35,9 +37,8 @@ def swaps(questions: Sequence[Question], seed: int = 0) -> dict[str, list[Pair |
         beside = [q.question for q in here[question.image] if q.task != question.task]
         other_tasks = [task for task in everything if task != question.task]
         elsewhere = rng.choice(everything[rng.choice(other_tasks)]) if other_tasks else None
-        alike = [text for text in everything[question.task] if text != question.question]
         found[OTHER_TASK].append(_pair(question.image, rng.choice(beside) if beside else elsewhere))
-        found[SAME_TASK].append(_pair(question.image, rng.choice(alike) if alike else None))
+        found[SAME_TASK].append(_pair(question.image, _another(question.question, everything[question.task], rng)))
         found[OTHER_PICTURE].append(_other_picture(question, images, rng))
     return found
 
@@ -47,8 +48,13 @@ def _pair(image: ImageSource, text: str | None) -> Pair | None:
 
 
 def _other_picture(question: Question, images: Sequence[ImageSource], rng: random.Random) -> Pair | None:
-    if len(images) < 2:
+    image = _another(question.image, images, rng)
+    return None if image is None else (image, question.question)
+
+
+def _another(own: T, among: Sequence[T], rng: random.Random) -> T | None:
+    """A random one of ``among``, all different, that is not ``own``, which is one of them; None where it is alone."""
+    if len(among) < 2:
         return None
-    place = rng.randrange(len(images) - 1)  # the own picture's place stands for the last
-    image = images[place] if images[place] != question.image else images[-1]
-    return image, question.question
+    drawn = among[rng.randrange(len(among) - 1)]
+    return among[-1] if drawn == own else drawn  # the own one's place stands for the last

@@ -83,7 +83,7 @@ def align_variant(variant: Variant, dims: FusionDims) -> Variant:
         return variant
     built = variant.build(dims)
     if variant.fusion == "igva":
-        kept = {key: variant.kwargs[key] for key in ("num_groups", "groups", "base_layer") if key in variant.kwargs}
+        kept = {key: value for key, value in variant.kwargs.items() if key in ("num_groups", "groups", "base_layer")}
         return Variant(variant.label, "mean", kept)
     if built.output_dim == dims.vision_dim and built.num_tokens == dims.num_patches:
         return Variant(variant.label, "single", {"layer": -2})

@@ -109,8 +109,9 @@ def draw_changes(found: Mapping[str, Mapping[str, tuple[Paired, float]]]) -> Any
     families = {title: members for title, members in families.items() if members}
     counts = {name: pair.count for name, (pair, _) in next(iter(found.values())).items()}
     categories = largest(counts)
-    figure = new_figure(4.6 * len(families), 1.6 + 0.62 * len(categories))
-    axes = figure.subplots(1, len(families), squeeze=False, sharey=True)[0]
+    height = 0.62 * len(categories)
+    figure = new_figure(4.6 * len(families), 1.6 + height)
+    axes = figure.subplots(1, len(families), squeeze=False, sharex=True, sharey=True)[0]
     for axis, (title, members) in zip(axes, families.items(), strict=True):
         step = 0.8 / len(members)
         for number, condition in enumerate(members):
@@ -136,7 +137,7 @@ def draw_changes(found: Mapping[str, Mapping[str, tuple[Paired, float]]]) -> Any
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("change in accuracy, points")
-        axis.legend(fontsize=7.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+        axis.legend(fontsize=7.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.5 / height))
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(categories)), categories)
     axes[0].set_ylim(len(categories) - 0.5, -0.5)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from igva.study.paired import LEVEL, Paired
+from igva.study.paired import ALL, LEVEL, Paired
 from igva.study.report import Table
 from igva.study.swaps import OTHER_PICTURE, OTHER_TASK, SAME_TASK
-from igva.study.weights_tables import ALL
 
 Changes = Mapping[str, Mapping[str, tuple[Paired, float]]]
 STILL = 1e-4  # a mean distance below it: the weights do not move
@@ -96,7 +95,7 @@ def _changes(changes: Changes) -> list[str]:
     same: list[str] = []
     for condition, rows in changes.items():
         pair, p = rows[ALL]
-        text = f"{condition} {pair.difference:+.1f} points"
+        text = f"{condition}: {pair.difference:+.1f} points"
         (same if p >= LEVEL else harm if pair.difference < 0 else gain).append(text)
     if harm:
         lines.append(f"It is worse with other weights: {'; '.join(harm)}.")

@@ -10,13 +10,11 @@ from torch import Tensor
 from igva.eval.questions import Question
 from igva.eval.statistics import mean_interval
 from igva.study.counterfactuals import AS_IS
-from igva.study.paired import Paired, by_category, compare_questions
+from igva.study.paired import ALL, PAIRED_COLUMNS, Paired, by_category, compare_questions, paired_cells
 from igva.study.report import Cell, Table
 from igva.study.standings import holm
 from igva.study.swaps import KINDS
 from igva.study.weights import entropy, explained_variance, total_variation
-
-ALL = "all"
 
 
 def weights_table(
@@ -138,31 +136,24 @@ def counterfactual_table(
         known = [question for question in questions if question.id in values]
         for name, members in {ALL: known, **by_category(known)}.items():
             found[condition, name] = compare_questions(members, scores[AS_IS], values)
-    corrected = holm({f"{c}\n{n}": pair.p for (c, n), pair in found.items()})
+    corrected: dict[str, float] = {}
+    for overall in (True, False):  # two families: over all questions, and within categories
+        corrected |= holm({f"{c}\n{n}": pair.p for (c, n), pair in found.items() if (n == ALL) == overall})
     rows: list[list[Cell]] = []
     nested: dict[str, dict[str, tuple[Paired, float]]] = {}
     for (condition, name), pair in found.items():
         p = corrected[f"{condition}\n{name}"]
         nested.setdefault(condition, {})[name] = (pair, p)
-        rows.append([condition, name, *paired_cells(pair), pair.p, p])
+        rows.append([condition, name, *paired_cells(pair), p])
     return (
         Table(
             "counterfactuals",
             "Accuracy with other weights",
-            ["weights", "category", *PAIRED_COLUMNS, "p", "p corrected"],
+            ["weights", "category", *PAIRED_COLUMNS, "p corrected"],
             rows,
-            "Change in points with its 95 % interval (low, high); lost and won: questions right only before, only "
-            "after. p: McNemar's exact test (a paired t test where scores are not 0 or 1), corrected by Holm over "
-            "all rows.",
+            "Before: as the model is; after: with other weights. Difference in points with its 95 % interval (low to "
+            "high); one without width: no question's score changed. p: McNemar's exact test (a paired t test where "
+            "scores are not 0 or 1), corrected by Holm over the rows of all questions, and over those of categories.",
         ),
         nested,
     )
-
-
-PAIRED_COLUMNS = ("questions", "before, %", "after, %", "change", "low", "high", "lost", "won")
-
-
-def paired_cells(pair: Paired) -> list[Cell]:
-    """The cells of ``PAIRED_COLUMNS``."""
-    numbers = (pair.first, pair.second, pair.difference, pair.low, pair.high)
-    return [pair.count, *(round(value, 2) for value in numbers), pair.only_first, pair.only_second]
