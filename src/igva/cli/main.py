@@ -51,7 +51,7 @@ def entry(argv: list[str] | None = None) -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     args = build_parser(verb if verb in VERBS else None).parse_args(argv)
     try:
-        importlib.import_module(f"igva.cli.{args.verb}").main(args)
+        code = importlib.import_module(f"igva.cli.{args.verb}").main(args)
     except UserError as error:
         print(f"igva: {error}", file=sys.stderr)
         return 2
@@ -61,7 +61,7 @@ def entry(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, less) went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return 0
+    return code or 0  # only a verb that judges has a code to give
 
 
 if __name__ == "__main__":

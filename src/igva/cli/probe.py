@@ -1,10 +1,17 @@
-"""``igva probe build``: draw the offline suite."""
+"""``igva probe``: draw the offline suite, look at it, and check that it cannot be guessed."""
+
+from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HELP = "Draw pictures with questions, offline: data to train on and to test with."
 
 SPLITS = ("train", "val", "test", "unseen")  # igva.probe.SPLITS; a test compares them
+COUNTS = {"train": 12000, "val": 1200, "test": 6400, "unseen": 3200}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,16 +19,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     build = actions.add_parser("build", help="write one split: pictures and JSON files")
     build.add_argument("--split", required=True, metavar="|".join(SPLITS), help="which split to draw")
-    build.add_argument("--count", required=True, type=int, metavar="N", help="number of pictures")
+    told = ", ".join(f"{split} {count}" for split, count in COUNTS.items())
+    build.add_argument("--count", type=int, metavar="N", help=f"number of pictures (default: {told})")
     build.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same files (default 0)")
     build.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
     build.add_argument("--workers", type=int, default=1, metavar="W", help="processes (default 1)")
+    show = actions.add_parser("show", help="draw one example of every task into a picture")
+    show.add_argument("--split", default="test", metavar="|".join(SPLITS), help="which split (default test)")
+    show.add_argument("--seed", type=int, default=0, metavar="S")
+    show.add_argument(
+        "--number", type=int, default=0, metavar="N", help="which example of each task (default the first)"
+    )
+    show.add_argument("--out", required=True, metavar="FILE", help="PNG, JPEG or WebP")
+    check = actions.add_parser(
+        "check", help="measure what can be guessed without the pictures; exit code 1 if too much"
+    )
+    check.add_argument("--train", required=True, metavar="FILE", help="data.json of a training split")
+    check.add_argument("--test", required=True, metavar="FILE", help="questions.json of a test split")
+    check.add_argument("--json", metavar="FILE", help="also write the table as JSON")
 
 
-def main(args: argparse.Namespace) -> None:
-    """Run the verb; prints the folder."""
+def main(args: argparse.Namespace) -> int:
+    """Run the verb; prints the folder, the file, or the table."""
     from pathlib import Path
 
-    from igva.probe import build
+    if args.action == "build":
+        from igva.probe import build
 
-    print(build(args.split, Path(args.out), args.count, seed=args.seed, workers=args.workers))
+        count = COUNTS.get(args.split, 1) if args.count is None else args.count
+        print(build(args.split, Path(args.out), count, seed=args.seed, workers=args.workers))
+    elif args.action == "show":
+        from igva.probe.sheet import draw_sheet
+
+        print(draw_sheet(args.split, Path(args.out), args.seed, args.number))
+    else:
+        return _check(Path(args.train), Path(args.test), Path(args.json) if args.json else None)
+    return 0
+
+
+def _check(train: Path, test: Path, out: Path | None) -> int:
+    import json
+    from dataclasses import asdict
+
+    from igva.checkpoints.store import write_errors
+    from igva.probe.check import check, read_test, read_train
+
+    verdicts = check(read_train(train), read_test(test))
+    print(f"{'task':20s} {'questions':>9s} {'chance':>8s} {'majority':>9s} {'blind':>8s} {'±':>6s}")
+    for verdict in verdicts:
+        told = f"{verdict.chance:7.1f}% {verdict.majority:8.1f}% {verdict.blind:7.1f}% {verdict.error:6.1f}"
+        print(f"{verdict.task:20s} {verdict.questions:9d} {told}{'  can be guessed' if verdict.leaks else ''}")
+    if out:
+        with write_errors(out):
+            out.write_text(json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")
+    return int(any(verdict.leaks for verdict in verdicts))
