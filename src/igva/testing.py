@@ -233,6 +233,7 @@ def instruction_config(kind: str = "bert") -> Any:
 
 # What a fusion needs to be small enough for a 4-layer, 32-wide tower.
 SMALL_FUSION_KWARGS: dict[str, dict[str, Any]] = {
+    "deepstack": {"layers": [1, 2]},
     "dense_sti": {"pool": 2},
     "igva": {"num_groups": 2, "hidden_size": 16, "num_blocks": 2, "num_heads": 2},
     "mean": {"num_groups": 2},

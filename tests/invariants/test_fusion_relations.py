@@ -16,7 +16,7 @@ from igva.model.vision_layers import VisionLayers
 from igva.testing import SMALL_FUSION_KWARGS, TOWERS, tiny_model
 
 LAYERS, WIDTH, PATCHES, QUESTION = 12, 32, 16, 24
-DIMS = FusionDims(num_layers=LAYERS, vision_dim=WIDTH, num_patches=PATCHES, instruction_dim=QUESTION)
+DIMS = FusionDims(LAYERS, WIDTH, PATCHES, QUESTION, text_dim=40, num_text_layers=2)
 
 
 def randomize(module):
@@ -60,6 +60,11 @@ def same(left, right, **options):
         torch.testing.assert_close(left.weights, right.weights, **options)
 
 
+def handed_on(out):
+    """All that the rest of the model sees of a fusion: ``(I, everything)``."""
+    return torch.cat([out.features.flatten(1), *(part.flatten(1) for part in (out.injections or {}).values())], dim=1)
+
+
 every_fusion = pytest.mark.parametrize("name", [*fusion_names(), *OPTIONS])
 
 
@@ -70,7 +75,7 @@ def test_swapping_samples_permutes_the_outputs(name):
     layers, instruction = inputs(fusion)
     order = torch.tensor([2, 0, 3, 1])
     out, swapped = fusion(layers, instruction), fusion(*rows(layers, instruction, order))
-    torch.testing.assert_close(swapped.features, out.features[order], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(handed_on(swapped), handed_on(out)[order], atol=1e-5, rtol=1e-5)
     if out.weights is not None:
         torch.testing.assert_close(swapped.weights, out.weights[order], atol=1e-5, rtol=1e-5)
     assert (out.features[order] - out.features).abs().max() > 0.1
@@ -84,7 +89,7 @@ def test_a_batch_is_its_samples(name):
     out = fusion(layers, instruction)
     for i in range(4):
         alone = fusion(*rows(layers, instruction, [i]))
-        torch.testing.assert_close(alone.features[0], out.features[i], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(handed_on(alone)[0], handed_on(out)[i], atol=1e-5, rtol=1e-5)
         if out.weights is not None:
             torch.testing.assert_close(alone.weights[0], out.weights[i], atol=1e-5, rtol=1e-5)
 
@@ -151,7 +156,7 @@ def test_a_state_dict_holds_all_of_it(name):
     fresh = build_fusion(name.split()[0], fusion.config.to_kwargs(), DIMS).eval()
     assert fresh.config == fusion.config and fresh.taps == fusion.taps
     fresh.load_state_dict(copy.deepcopy(fusion.state_dict()))
-    assert torch.equal(fresh(layers, instruction).features, fusion(layers, instruction).features)
+    assert torch.equal(handed_on(fresh(layers, instruction)), handed_on(fusion(layers, instruction)))
 
 
 @every_fusion
@@ -185,7 +190,7 @@ def test_gradients_reach_every_parameter(name):
     if not list(fusion.parameters()):
         pytest.skip("it has none")
     out = fusion(*inputs(fusion))
-    (out.features.square().mean() + (out.aux_loss if out.aux_loss is not None else 0)).backward()
+    (handed_on(out).square().mean() + (out.aux_loss if out.aux_loss is not None else 0)).backward()
     for parameter_name, parameter in fusion.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
 
@@ -197,7 +202,7 @@ def test_parameters_of_the_papers_allocator():
     config = IgvaConfig(instruction_dim=768)
     with torch.device("meta"):
         fusion = build_fusion("igva", {}, config.fusion_dims())
-    assert config.fusion_dims() == FusionDims(24, 1024, 576, 768)
+    assert config.fusion_dims() == FusionDims(24, 1024, 576, 768, 4096, 32)
     assert sum(p.numel() for p in fusion.allocator.parameters()) == 27_047_940
     assert sum(p.numel() for p in fusion.parameters()) == 27_047_940
 

@@ -23,6 +23,9 @@ CLIP = SETTINGS["clip_l"]
         ("dense_dci", 576, 8.39, 9.66),
         ("external_direct", 576, 8.39, 9.66),
         ("tgif", 576, 0.41, 0.03),
+        ("mmfuser", 576, 5.19, 9.6),
+        ("deepstack", 576, 15.75, 18.1),
+        ("mol_hybrid", 576, 1.84, 0.06),  # W_k goes to the query once, not to every patch: 29 GF otherwise
     ],
 )
 def test_tokens_parameters_and_operations(name, tokens, millions, gflops):

@@ -100,4 +100,6 @@ class IgvaConfig(PreTrainedConfig):
             vision_dim=int(self.vision.hidden_size),
             num_patches=self.num_patches // self.vision_pool**2,
             instruction_dim=self.instruction_dim,
+            text_dim=int(self.text_config.hidden_size),  # type: ignore[union-attr]
+            num_text_layers=int(self.text_config.num_hidden_layers),  # type: ignore[union-attr]
         )

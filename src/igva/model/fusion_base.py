@@ -43,11 +43,14 @@ class FusionOutput:
         features: ``(I, N', D')``, what the projector reads.
         weights: ``(I, K)`` or ``(I, N, K)``, how the groups were mixed; None where nothing is weighed.
         aux_loss: a scalar to add to the training loss, already multiplied by its coefficient; None if there is none.
+        injections: language-model layer (0 is the first) → ``(I, N', H)``, added to that layer's output at the places
+            of the visual tokens; None if there are none.
     """
 
     features: Tensor
     weights: Tensor | None = None
     aux_loss: Tensor | None = None
+    injections: dict[int, Tensor] | None = None
 
 
 @dataclass

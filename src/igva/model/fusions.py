@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from .fusion_base import Fusion, FusionDims
+from .fusion_deepstack import DeepStackFusion
 from .fusion_dense import DenseDciFusion, DenseSciFusion, DenseStiFusion
 from .fusion_external import ExternalDirectFusion
 from .fusion_igva import IgvaFusion
@@ -64,6 +65,7 @@ def _load_entry_points() -> None:
             register_fusion(entry.name, entry.load())
 
 
+register_fusion("deepstack", DeepStackFusion)
 register_fusion("dense_dci", DenseDciFusion)
 register_fusion("dense_sci", DenseSciFusion)
 register_fusion("dense_sti", DenseStiFusion)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from .configuration_igva import IgvaConfig
 from .fusions import build_fusion
 from .instruction_encoder import encode_instructions
 from .projector import build_projector
-from .vision_layers import Tap, VisionLayers, run_tower
+from .vision_layers import Tap, VisionLayers, encoder_blocks, run_tower
 
 # The inputs that have one row per image, not per sample.
 IMAGE_INPUTS = (
@@ -44,12 +45,14 @@ class IgvaImageFeatures(BaseModelOutputWithPooling):
         aux_loss: scalar, or None.
         layer_patches, layer_descriptors: ``(I, T, N, D)`` and ``(I, T, D)``, the layer means before the fusion.
             They depend on the image alone: keep them to ask again without running the tower.
+        injections: language-model layer → ``(I, N', H)`` to be added there; None where the fusion has none.
     """
 
     fusion_weights: Tensor | None = None
     aux_loss: Tensor | None = None
     layer_patches: Tensor | None = None
     layer_descriptors: Tensor | None = None
+    injections: dict[int, Tensor] | None = None
 
 
 @dataclass
@@ -121,6 +124,7 @@ class IgvaModel(IgvaPreTrainedModel):
         self.fusion = build_fusion(config.fusion, config.fusion_kwargs or {}, config.fusion_dims())
         self.projector = build_projector(config, self.fusion.output_dim)
         self.language_model = AutoModel.from_config(config.text_config)
+        self._injecting: list[Any] = []  # handles of the hooks that add to the language model's layers
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -217,6 +221,7 @@ class IgvaModel(IgvaPreTrainedModel):
             aux_loss=mixed.aux_loss,
             layer_patches=layers.patches,
             layer_descriptors=layers.descriptors,
+            injections=mixed.injections,
         )
 
     def _check_instruction(self, instruction: Tensor | None, images: int) -> Tensor:
@@ -248,6 +253,20 @@ class IgvaModel(IgvaPreTrainedModel):
                 f"({self.fusion.num_tokens} per image)"
             )
         return mask[..., None].expand_as(inputs_embeds).to(inputs_embeds.device)
+
+    # The hooks of a training step stay until the next one: gradient checkpointing runs the layers again in backward.
+    @torch.compiler.disable
+    def _inject(self, injections: dict[int, Tensor], mask: Tensor) -> None:
+        """Add ``(I, N', H)`` to the outputs of language-model layers where ``mask (B, S, H)`` is true."""
+        if injections:
+            blocks = encoder_blocks(self.language_model, self.config.text_config.num_hidden_layers)
+            for layer, features in injections.items():
+                self._injecting.append(blocks[layer].register_forward_hook(partial(_add_at, mask, features)))
+
+    @torch.compiler.disable
+    def _stop_injecting(self) -> None:
+        while self._injecting:
+            self._injecting.pop().remove()
 
     def forward(
         self,
@@ -292,14 +311,17 @@ class IgvaModel(IgvaPreTrainedModel):
             )
 
         visual_tokens = None
+        self._stop_injecting()
         if image is not None:
             visual_tokens = torch.cat(list(image.pooler_output)).to(inputs_embeds.device, inputs_embeds.dtype)
-        if visual_tokens is not None and dummy_image:
-            inputs_embeds = inputs_embeds + 0 * visual_tokens.sum()
+        if image is not None and visual_tokens is not None and dummy_image:
+            for unused in (visual_tokens, *(image.injections or {}).values()):
+                inputs_embeds = inputs_embeds + 0 * unused.sum()
             image, visual_tokens = None, None
-        elif visual_tokens is not None:
+        elif image is not None and visual_tokens is not None:
             mask = self.get_placeholder_mask(input_ids, inputs_embeds, visual_tokens)
             inputs_embeds = inputs_embeds.masked_scatter(mask, visual_tokens)
+            self._inject(image.injections or {}, mask)
 
         outputs = self.language_model(
             attention_mask=attention_mask,
@@ -308,6 +330,8 @@ class IgvaModel(IgvaPreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
+        if not torch.is_grad_enabled():
+            self._stop_injecting()
         return IgvaModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
             past_key_values=outputs.past_key_values,
@@ -317,6 +341,12 @@ class IgvaModel(IgvaPreTrainedModel):
             fusion_weights=image.fusion_weights if image is not None else None,
             aux_loss=image.aux_loss if image is not None else None,
         )
+
+
+def _add_at(mask: Tensor, features: Tensor, module: nn.Module, args: Any, output: Any) -> Any:
+    hidden = output[0] if isinstance(output, tuple) else output  # (B, S, H)
+    added = torch.zeros_like(hidden).masked_scatter(mask.to(hidden.device), features.to(hidden))
+    return (hidden + added, *output[1:]) if isinstance(output, tuple) else hidden + added
 
 
 # These towers resize their position embeddings to the input themselves and take no argument for it.
