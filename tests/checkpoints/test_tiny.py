@@ -69,7 +69,8 @@ def test_the_weights_listen_to_the_question(loaded, picture):
 @pytest.mark.slow
 def test_answers_simple_pictures(loaded, tmp_path):
     """Far above the chance of any task on pictures it never saw; the model card has the full table."""
-    from igva.eval.run import evaluate, read_questions
+    from igva.eval.questions import read_questions
+    from igva.eval.run import evaluate
     from igva.probe import build
 
     questions = read_questions(build("test", tmp_path / "probe", 48, seed=5) / "questions.json")

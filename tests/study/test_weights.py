@@ -8,9 +8,9 @@ import torch
 
 from igva.errors import UserError
 from igva.eval.questions import read_questions
+from igva.eval.run import fingerprint
 from igva.model.fusion_mean import MeanFusion
 from igva.model.fusions import fusion_names
-from igva.study.claims import trained_key
 from igva.study.counterfactuals import ALIKE, ANSWERS, AS_IS, SWAPPED, answer_all, conditions
 from igva.study.swaps import KINDS, OTHER_PICTURE, OTHER_TASK, SAME_TASK, swaps
 from igva.study.weights import (
@@ -218,7 +218,7 @@ def test_another_question_has_its_own_weights_and_answers(model, processor, ques
 
 
 def settings(model, **more):
-    return {"model": "m", "model_key": trained_key(model), **more}
+    return {"model": "m", "model_key": fingerprint(model), **more}
 
 
 def test_study(model, processor, questions, tmp_path):

@@ -33,7 +33,6 @@ def main(args: argparse.Namespace) -> None:
     from igva.answering import load, resolve_model
     from igva.eval.questions import pick_questions, read_questions
     from igva.eval.run import evaluate
-    from igva.study.claims import claim, file_key, trained_key
     from igva.study.compare import comparison_table, study_compare, verdict
     from igva.study.report import text_table
 
@@ -44,17 +43,14 @@ def main(args: argparse.Namespace) -> None:
         resolve_model(name)  # before the first model answers: a wrong name of the second should fail at once
     settings = {
         "data": args.data,
-        "data_key": file_key(args.data),
         "category_field": args.category_field,
         "questions": len(questions),
         "max_new_tokens": args.max_new_tokens,
         "dtype": args.dtype,
     }
-    claim(out, settings)
 
     def answer(side: str, folder: Path) -> None:
         model, processor = load(names[side], args.device, args.dtype)
-        claim(folder, {"model": names[side], "model_key": trained_key(model)})
         evaluate(model, processor, questions, folder, batch_size=args.batch_size, max_new_tokens=args.max_new_tokens)
 
     answers = {side: lambda folder, side=side: answer(side, folder) for side in names}

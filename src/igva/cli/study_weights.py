@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     logging.disable_progress_bar()
     from igva.answering import load
     from igva.eval.questions import pick_questions, read_questions
-    from igva.study.claims import file_key, trained_key
+    from igva.eval.run import fingerprint, question_hash
     from igva.study.weights_study import study_weights
 
     questions = pick_questions(read_questions(Path(args.data), args.category_field), args.limit)
@@ -54,10 +54,10 @@ def main(args: argparse.Namespace) -> None:
         max_new_tokens=args.max_new_tokens,
         settings={
             "model": args.model,
-            "model_key": trained_key(model),
+            "model_key": fingerprint(model),
             "fusion": model.config.fusion,
             "data": args.data,
-            "data_key": file_key(args.data),
+            "data_key": question_hash(questions),
             "category_field": args.category_field,
             "questions": len(questions),
             "clusters": args.clusters,

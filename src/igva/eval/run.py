@@ -1,78 +1,32 @@
-"""Ask a model every question of a file, keep its raw answers, and score them per task."""
+"""Ask a model every question, keep its raw answers, and score them; a run that was stopped goes on."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
-import string
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from tqdm import tqdm
 
-from igva.data.images import open_image
+from igva.checkpoints.store import write_errors
+from igva.data.images import image_bytes, open_image
 from igva.errors import UserError
+from igva.eval.metrics import METRICS, Graded, check_questions
+from igva.eval.questions import Question
+from igva.eval.scoring import grade_all, summarise
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 
-PREDICTIONS = "predictions.jsonl"
-SCORES = "scores.json"
-
-
-@dataclass(frozen=True)
-class Question:
-    """One evaluation question with its closed list of answers."""
-
-    id: str
-    image: Path
-    question: str
-    answer: str
-    choices: tuple[str, ...]
-    task: str
-
-
-def read_questions(path: Path) -> list[Question]:
-    """Read a ``questions.json`` as ``igva probe build`` writes it.
-
-    Raises:
-        UserError: missing or malformed; the message names the entry.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: make it with `igva probe build --split test`")
-    try:
-        entries = json.loads(path.read_text())
-        return [
-            Question(
-                str(entry["id"]),
-                path.parent / entry["image"],
-                entry["question"],
-                entry["answer"],
-                tuple(entry["choices"]),
-                entry["task"],
-            )
-            for entry in entries
-        ]
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: an entry lacks {error}; id, image, question, answer, choices, task are needed"
-        ) from error
-
-
-def normalise(text: str) -> str:
-    """Lower case, without punctuation and articles: how an answer is compared."""
-    text = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def is_right(prediction: str, answer: str) -> bool:
-    """Whether the whole normalised answer is the expected one."""
-    return normalise(prediction) == normalise(answer)
+PREDICTIONS, SCORES, SETTINGS = "predictions.jsonl", "scores.json", "settings.json"
+_PACKAGES = ("igva", "torch", "transformers")
+# What an answer depends on. The other settings are told, not compared: a model may be moved, a batch made smaller.
+_BINDING = ("fingerprint", "questions", "max_new_tokens", "dtype", "zero_images", "prompt", "versions")
 
 
 def evaluate(
@@ -82,45 +36,65 @@ def evaluate(
     out: Path,
     *,
     batch_size: int = 16,
-    max_new_tokens: int = 8,
+    max_new_tokens: int = 16,
     zero_images: bool = False,
 ) -> dict[str, Any]:
     """Ask all questions; go on where an earlier call into the same folder stopped.
+
+    Writes ``settings.json`` (first), ``predictions.jsonl`` (as the answers come) and ``scores.json`` (last). Batches
+    are the same in a run that goes on as in one that was never stopped, and so are the scores.
 
     Args:
         zero_images: give the model zeros in place of every picture's features: how a blind control is asked.
 
     Returns:
-        The scores, as written to ``scores.json``.
+        The scores, as written to ``scores.json``: what ``scoring.summarise`` gives, ``prompt`` (the first question as
+        the language model sees it), ``metrics`` (name → what it says) and ``settings``.
+
+    Raises:
+        UserError: a question cannot be scored, a picture is missing, the folder holds answers given under other
+            settings, or it cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    check_questions(questions)
+    settings = _settings(model, processor, questions, batch_size, max_new_tokens, zero_images)
     file = out / PREDICTIONS
-    done = _read_predictions(file)
-    todo = [question for question in questions if question.id not in done]
-    with file.open("a") as sink, tqdm(total=len(questions), initial=len(done), desc="questions") as bar:
-        for start in range(0, len(todo), batch_size):
-            batch = todo[start : start + batch_size]
-            for question, text in zip(batch, _ask(model, processor, batch, max_new_tokens, zero_images), strict=True):
-                done[question.id] = text
-                sink.write(json.dumps({"id": question.id, "task": question.task, "prediction": text}) + "\n")
-            sink.flush()
-            bar.update(len(batch))
-    scores = score(questions, done)
-    (out / SCORES).write_text(json.dumps(scores, indent=2) + "\n")
+    with write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        _claim(out, settings)
+        done = _read_predictions(file, questions)
+        _write_predictions(file, grade_all([q for q in questions if q.id in done], done))
+        with file.open("a", encoding="utf-8") as sink, tqdm(total=len(questions), desc="questions") as bar:
+            for start in range(0, len(questions), batch_size):
+                batch = questions[start : start + batch_size]
+                if not all(question.id in done for question in batch):
+                    texts = _ask(model, processor, batch, max_new_tokens, zero_images)
+                    fresh = {question.id: text for question, text in zip(batch, texts, strict=True)}
+                    done |= fresh
+                    sink.writelines(map(_line, grade_all(batch, fresh)))
+                    sink.flush()
+                bar.update(len(batch))
+        graded = grade_all(questions, done)
+        _write_predictions(file, graded)
+        scores = {
+            **summarise(graded),
+            "prompt": settings["prompt"],
+            "metrics": {name: METRICS[name].summary for name in sorted({q.metric for q in questions})},
+            "settings": settings,
+        }
+        _replace(out / SCORES, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
     return scores
 
 
-def _read_predictions(file: Path) -> dict[str, str]:
-    if not file.is_file():
-        return {}
-    done = {}
-    for line in file.read_text().splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a run that was killed
-            continue
-        done[entry["id"]] = entry["prediction"]
-    return done
+def prompt_of(processor: IgvaProcessor, question: Question) -> str:
+    """A question as the language model sees it, one placeholder for the picture."""
+    text: str = processor.apply_chat_template(chat_of(question), add_generation_prompt=True)
+    return text
+
+
+def chat_of(question: Question, image: Image.Image | None = None) -> list[dict[str, Any]]:
+    """The chat that asks a question: the picture, then the words."""
+    content = [{"type": "image", "image": image}, {"type": "text", "text": question.question}]
+    return [{"role": "user", "content": content}]
 
 
 @torch.inference_mode()
@@ -131,18 +105,7 @@ def _ask(
     max_new_tokens: int,
     zero_images: bool,
 ) -> list[str]:
-    chats = [
-        [
-            {
-                "role": "user",
-                "content": [
-                    {"type": "image", "image": open_image(q.image)},
-                    {"type": "text", "text": q.question},
-                ],
-            }
-        ]
-        for q in batch
-    ]
+    chats = [chat_of(question, open_image(question.image)) for question in batch]
     inputs = processor.apply_chat_template(
         chats, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True, padding=True
     ).to(model.device)
@@ -150,27 +113,111 @@ def _ask(
         layers = model.model.encode_image_layers(inputs.pop("pixel_values"))
         inputs["layer_patches"] = torch.zeros_like(layers.patches)
         inputs["layer_descriptors"] = torch.zeros_like(layers.descriptors)
-    ids = model.generate(**inputs, max_new_tokens=max_new_tokens)
+    ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
     texts: list[str] = processor.tokenizer.batch_decode(
         ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
     )
     return [text.strip() for text in texts]
 
 
-def score(questions: Sequence[Question], predictions: dict[str, str]) -> dict[str, Any]:
-    """Accuracy per task and its mean over the tasks, in percent, with chance (1 / choices) beside it."""
-    right: dict[str, list[bool]] = defaultdict(list)
-    chance: dict[str, list[float]] = defaultdict(list)
-    for question in questions:
-        right[question.task].append(is_right(predictions[question.id], question.answer))
-        chance[question.task].append(1 / len(question.choices))
-    tasks = {
-        task: {
-            "accuracy": round(100 * sum(hits) / len(hits), 1),
-            "chance": round(100 * sum(chance[task]) / len(hits), 1),
-            "questions": len(hits),
-        }
-        for task, hits in sorted(right.items())
+# --- what the answers depend on -----------------------------------------------------------------------------------
+
+
+def _settings(
+    model: IgvaForConditionalGeneration,
+    processor: IgvaProcessor,
+    questions: Sequence[Question],
+    batch_size: int,
+    max_new_tokens: int,
+    zero_images: bool,
+) -> dict[str, Any]:
+    return {
+        "checkpoint": str(model.config.name_or_path),
+        "fingerprint": fingerprint(model),
+        "questions": question_hash(questions),
+        "max_new_tokens": max_new_tokens,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "batch_size": batch_size,
+        "zero_images": zero_images,
+        "prompt": prompt_of(processor, questions[0]),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
     }
-    mean = sum(entry["accuracy"] for entry in tasks.values()) / len(tasks)
-    return {"mean": round(mean, 1), "tasks": tasks, "metric": "exact match of the normalised answer"}
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """A short hash of some 256 numbers of every weight: another checkpoint under the same path is another model."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        flat = value.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // 256)].cpu().contiguous()
+        digest.update(sample.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def question_hash(questions: Sequence[Question]) -> str:
+    """A short hash of the questions and their pictures, wherever the folder stands.
+
+    Raises:
+        UserError: a picture is missing.
+    """
+    digest = hashlib.sha256()
+    for question in questions:
+        fields = {**vars(question), "image": hashlib.sha256(image_bytes(question.image)).hexdigest()}
+        digest.update(json.dumps(fields, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def _claim(out: Path, settings: Mapping[str, Any]) -> None:
+    """Note the settings, or compare them with those the folder was begun with."""
+    file = out / SETTINGS
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if (out / PREDICTIONS).exists() and "fingerprint" not in known:
+        raise UserError(f"{out / PREDICTIONS} was written under unknown settings: name another --out")
+    for key in _BINDING:
+        if key in known and known[key] != settings[key]:
+            raise UserError(
+                f"{out} holds answers given with {key} {known[key]!r}, now it is {settings[key]!r}: "
+                "name another --out, or remove that folder"
+            )
+    _replace(file, json.dumps({**known, **settings}, indent=2, ensure_ascii=False) + "\n")
+
+
+# --- predictions.jsonl ----------------------------------------------------------------------------------------------
+
+
+def _line(one: Graded) -> str:
+    entry = {
+        "id": one.question.id,
+        "task": one.question.task,
+        "category": one.question.category,
+        "prediction": one.prediction,
+        "score": one.value,
+    }
+    return json.dumps(entry, ensure_ascii=False) + "\n"
+
+
+def _write_predictions(file: Path, graded: Sequence[Graded]) -> None:
+    _replace(file, "".join(map(_line, graded)))
+
+
+def _read_predictions(file: Path, questions: Sequence[Question]) -> dict[str, str]:
+    """Question id → words; the last line of a run that was killed may be half a line."""
+    wanted = {question.id for question in questions}
+    done = {}
+    for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []:
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if entry["id"] in wanted:
+            done[entry["id"]] = entry["prediction"]
+    return done
+
+
+def _replace(file: Path, content: str) -> None:
+    """Write under a temporary name, then rename: nobody sees half a file."""
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(content, encoding="utf-8")
+    part.replace(file)

@@ -23,7 +23,7 @@ def proportion_interval(right: int, total: int, level: float = 0.95) -> tuple[fl
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Interval of the mean of graded scores, by Student's t; a single or constant score gives an interval of width 0."""
+    """Interval of the mean of graded scores, by Student's t; a single or constant score has an interval of width 0."""
     mean = sum(values) / len(values)
     if len(values) < 2 or len(set(values)) == 1:
         return mean, mean

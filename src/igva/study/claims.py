@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from igva.checkpoints.store import write_errors
 from igva.errors import UserError
@@ -34,20 +31,3 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
                     "name another --out"
                 )
         write_file(known, (json.dumps(settings, indent=1) + "\n").encode())
-
-
-def trained_key(model: Any) -> str:
-    """A short hash of what training changes in any case, fusion and projector: another checkpoint under the same path
-    is another model."""
-    digest = hashlib.sha256()
-    for part in (model.model.fusion, model.model.projector):
-        for name, value in sorted(part.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
-
-
-def file_key(path: str | Path) -> str:
-    """A short hash of a file; of anything else (a folder, a data set's name) the name alone."""
-    path = Path(path)
-    return hashlib.sha256(path.read_bytes() if path.is_file() else str(path).encode()).hexdigest()[:16]

@@ -16,6 +16,7 @@ from igva.checkpoints.store import write_errors
 from igva.data.images import open_image
 from igva.eval.metrics import score_one
 from igva.eval.questions import Question
+from igva.eval.run import chat_of
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.model.vision_layers import VisionLayers
@@ -104,18 +105,7 @@ class _Batch:
         self.model, self.processor = model, processor
         images = list(dict.fromkeys(question.image for question in questions))
         pictures = {image: open_image(image) for image in images}
-        chats = [
-            [
-                {
-                    "role": "user",
-                    "content": [
-                        {"type": "image", "image": pictures[question.image]},
-                        {"type": "text", "text": question.question},
-                    ],
-                }
-            ]
-            for question in questions
-        ]
+        chats = [chat_of(question, pictures[question.image]) for question in questions]
         inputs = processor.apply_chat_template(
             chats, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True, padding=True
         ).to(model.device)

@@ -9,47 +9,21 @@ import json
 import math
 import platform
 import re
-import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igva.checkpoints.store import write_errors
 from igva.errors import UserError
+from igva.study.report_page import page
+from igva.study.report_parts import Cell, Figure, Table, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
-Cell = str | int | float | None
+__all__ = ["Cell", "Figure", "Table", "text_table", "versions", "write_file", "write_report"]
+
 DPI = 130
-
-
-@dataclass
-class Table:
-    """Numbers of a study.
-
-    Attributes:
-        name: of its files.
-        rows: one list per row, as long as ``columns``; None is an empty cell.
-        note: what the columns mean, in a sentence.
-    """
-
-    name: str
-    title: str
-    columns: list[str]
-    rows: list[list[Cell]]
-    note: str = ""
-
-
-@dataclass
-class Figure:
-    """A picture of a study; ``name`` is that of its file."""
-
-    name: str
-    title: str
-    figure: MatplotlibFigure
-    note: str = ""
 
 
 def write_report(
@@ -72,8 +46,6 @@ def write_report(
     Raises:
         UserError: the folder cannot be written.
     """
-    from igva.study.report_page import page
-
     _check_names([table.name for table in tables])
     _check_names([figure.name for figure in figures])
     pictures = [(figure, _png(figure.figure)) for figure in figures]
@@ -101,53 +73,6 @@ def versions() -> dict[str, str]:
     """What the numbers were computed with."""
     packages = ("igva", "torch", "transformers", "matplotlib")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
-
-
-def text_table(table: Table) -> str:
-    """Aligned plain text for the terminal; numbers to the right."""
-    cells = [table.columns, *zip(*(format_column(column) for column in _columns(table)), strict=True)]
-    numeric = [is_numeric(column) for column in _columns(table)]
-    widths = [max(len(row[c]) for row in cells) for c in range(len(table.columns))]
-    lines = [
-        "  ".join(
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(row, widths, numeric, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([table.title, *lines, *textwrap.wrap(table.note, 100)])
-
-
-def format_column(values: Sequence[Cell]) -> list[str]:
-    """The cells of a column as text: four significant digits at most, the same number of decimals in all of them."""
-    decimals = max((_decimals(value) for value in values if isinstance(value, float)), default=0)
-    return [_format(value, decimals) for value in values]
-
-
-def is_numeric(values: Sequence[Cell]) -> bool:
-    """Whether a column holds numbers only, empty cells aside."""
-    present = [value for value in values if value is not None]
-    return bool(present) and all(isinstance(value, (int, float)) for value in present)
-
-
-def _decimals(value: float) -> int:
-    text = f"{value:.4g}"
-    return min(4, len(text.partition(".")[2])) if "e" not in text else 4 * (abs(value) < 1)
-
-
-def _format(value: Cell, decimals: int) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, float) or not math.isfinite(value):
-        return str(value)
-    if 0 < abs(value) < 0.5 * 10**-decimals:  # would read as zero
-        return f"{value:.1e}"
-    return f"{value:.{decimals}f}"
-
-
-def _columns(table: Table) -> list[list[Cell]]:
-    return [[row[c] for row in table.rows] for c in range(len(table.columns))]
 
 
 def _check_names(names: Sequence[str]) -> None:

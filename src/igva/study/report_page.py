@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from igva.study.report import Cell, Figure, Table, format_column, is_numeric
+from igva.study.report_parts import Cell, Figure, Table, format_column, is_numeric
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1d2126; --soft: #5b6570; --line: #d9dee3; --page: #fff; --head: #f4f6f8; }

@@ -1,0 +1,67 @@
+"""Scores as a table for the terminal and as a figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from igva.plot import new_figure
+from igva.study.report import Cell, Table
+
+COLUMNS = ["category", "task", "accuracy", "low", "high", "chance", "n", "unparsed"]
+
+
+def score_table(scores: dict[str, Any]) -> Table:
+    """What ``evaluate`` gives: each category, followed by its tasks, then the means."""
+    rows: list[list[Cell]] = []
+    for name, entry in scores["categories"].items():
+        tasks = {task: row for task, row in scores["tasks"].items() if row["category"] == name}
+        if list(tasks) == [name]:  # a file without categories
+            rows.append(_row("", name, entry))
+            continue
+        rows.append(_row(name, "", entry))
+        rows += [_row("", task, row) for task, row in tasks.items()]
+    across = [(task, row) for task, row in scores["tasks"].items() if row["category"] not in scores["categories"]]
+    rows += [_row(row["category"], task, row) for task, row in across]
+    count, unparsed = scores["questions"], scores["unparsed"]
+    rows.append(["mean of tasks", "", scores["mean"], None, None, scores["chance"], count, unparsed])
+    rows.append(["mean of categories", "", scores["mean_categories"], None, None, None, count, unparsed])
+    return Table(
+        "scores", "Accuracy in per cent", COLUMNS, rows, "Low and high: 95 % interval. Unparsed answers count as wrong."
+    )
+
+
+def _row(category: str, task: str, entry: dict[str, Any]) -> list[Cell]:
+    low, high = entry["interval"]
+    return [category, task, entry["accuracy"], low, high, entry["chance"], entry["questions"], entry["unparsed"]]
+
+
+def figure_lines(scores: dict[str, Any]) -> list[str]:
+    """The figures that metrics give besides the mean, a line per task that has any."""
+    return [
+        f"{task}: " + ", ".join(f"{name} {value:g}" for name, value in entry["figures"].items())
+        for task, entry in scores["tasks"].items()
+        if entry["figures"]
+    ]
+
+
+def draw_scores(scores: dict[str, Any]) -> Any:
+    """A bar per task, coloured by category, with its interval and a mark at chance."""
+    tasks = sorted(scores["tasks"].items(), key=lambda item: (item[1]["category"], item[0]))
+    figure = new_figure(7, 1.2 + 0.3 * len(tasks))
+    axis = figure.subplots()
+    colors = {name: f"C{number % 10}" for number, name in enumerate(sorted({e["category"] for _, e in tasks}))}
+    for place, (_, entry) in enumerate(tasks):
+        value, (low, high) = entry["accuracy"], entry["interval"]
+        errors = [[max(0.0, value - low)], [max(0.0, high - value)]]
+        axis.barh(place, value, xerr=errors, color=colors[entry["category"]], ecolor="0.3", capsize=2)
+        if entry["chance"] is not None:
+            axis.plot([entry["chance"]] * 2, [place - 0.4, place + 0.4], color="black", linestyle=":")
+    axis.set_yticks(range(len(tasks)), [name for name, _ in tasks])
+    axis.invert_yaxis()
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("accuracy in %, 95 % interval (dotted: chance)")
+    if len(colors) < len(tasks):
+        handles = [axis.barh(0, 0, color=color, label=name) for name, color in colors.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure

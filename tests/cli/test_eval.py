@@ -1,0 +1,115 @@
+"""``igva eval``."""
+
+import json
+
+import pytest
+
+from igva.cli import eval as verb
+from igva.cli import main as cli
+from igva.eval import probe_suite
+from igva.probe import SPLITS
+
+
+@pytest.fixture(autouse=True)
+def only_this_verb(monkeypatch):
+    monkeypatch.setattr(cli, "VERBS", ("eval",))
+
+
+def test_splits_are_those_with_questions():
+    assert set(verb.SPLITS) == set(SPLITS) - {"train"}
+
+
+def test_scores_a_file(model_folders, question_file, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["eval", "--model", model_folders["one"], "--suite", question_file, "--out", str(out)]
+    arguments += ["--max-new-tokens", "3", "--device", "cpu", "--plot", str(tmp_path / "s.png")]
+    assert cli.entry(arguments) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("prompt: ") and "What shape is it?" in printed
+    assert "metric: exact (the whole answer" in printed
+    rows = [line.split() for line in printed.splitlines()]
+    assert [row[0] for row in rows if row[0:1] in (["General"], ["shape"], ["color"])] == ["color", "General", "shape"]
+    assert ["General", "0.00", "0.00", "56.15", "3", "0"] in rows
+    assert json.loads((out / "scores.json").read_text())["questions"] == 6
+    assert (tmp_path / "s.png").stat().st_size > 5000
+    assert cli.entry(arguments) == 0  # a second time: nothing asked, the same printed
+    assert capsys.readouterr().out == printed
+
+
+def test_limit_and_category_field(model_folders, question_file, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["eval", "--model", model_folders["single"], "--data", question_file, "--out", str(out)]
+    arguments += ["--max-new-tokens", "2", "--limit", "2", "--category-field", "kind", "--zero-images"]
+    assert cli.entry(arguments) == 0
+    scores = json.loads((out / "scores.json").read_text())
+    assert {name: entry["questions"] for name, entry in scores["tasks"].items()} == {"color": 1, "shape": 1}
+    assert all(name.startswith("kind ") for name in scores["categories"])
+    assert scores["settings"]["zero_images"] is True
+
+
+def test_probe_is_drawn_once(model_folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IGVA_HOME", str(tmp_path / "home"))
+    drawn = []
+    build = probe_suite.probe.build
+    small = lambda split, out, count, **options: drawn.append(split) or build(split, out, 6)  # noqa: E731
+    monkeypatch.setattr(probe_suite.probe, "build", small)
+    for number in range(2):
+        arguments = ["eval", "--model", model_folders["single"], "--suite", "probe", "--split", "unseen"]
+        arguments += ["--out", str(tmp_path / f"out{number}"), "--max-new-tokens", "2", "--limit", "3"]
+        assert cli.entry(arguments) == 0
+    assert drawn == ["unseen"]
+    (folder,) = (tmp_path / "home" / "probe").iterdir()
+    assert folder.name.startswith("unseen-1800-")
+    assert json.loads((tmp_path / "out0" / "scores.json").read_text())["questions"] == 3
+
+
+def bad_calls(folder, questions):
+    """Arguments, and what the line must say."""
+    (folder / "empty.json").write_text("[]")
+    entry = {"id": 1, "image": "0.png", "question": "?", "answer": "cat"}
+    (folder / "metric.json").write_text(json.dumps([{**entry, "metric": "bleu"}]))
+    (folder / "choices.json").write_text(json.dumps([{**entry, "choices": ["dog", "cow"]}]))
+    (folder / "picture.json").write_text(json.dumps([{**entry, "image": "nowhere.png"}]))
+    (folder / "picture.txt").write_text("x")
+    (folder / "unreadable.json").write_text(json.dumps([{**entry, "image": "picture.txt"}]))
+    return [
+        ([str(folder / "nowhere.json")], "does not exist"),
+        ([str(folder / "empty.json")], "holds no question"),
+        ([str(folder / "metric.json")], "names the metric 'bleu': use one of"),
+        ([str(folder / "choices.json")], "answer 'cat' is not among its choices"),
+        ([str(folder / "picture.json")], "nowhere.png"),
+        ([str(folder / "unreadable.json")], "picture.txt"),
+        ([questions, "--model", str(folder / "no-model")], "no model"),
+        ([questions, "--limit", "0"], "--limit 0: use at least 1"),
+        ([questions, "--batch-size", "0"], "--batch-size 0"),
+        ([questions, "--split", "test"], "--split is for --suite probe"),
+        ([questions, "--include-path", "x"], "--include-path is for"),
+        ([questions, "--category-field", "sort"], "no field 'sort'"),
+        ([questions, "--device", "abacus"], "no device 'abacus'"),
+        ([questions, "--out", questions], "cannot be written"),
+        (["lmms:mme", "--zero-images"], "--zero-images does not go with lmms:"),
+    ]
+
+
+def test_bad_input_is_one_line_and_exit_code_2(model_folders, question_file, tmp_path, one_line):
+    for (suite, *more), message in bad_calls(tmp_path, question_file):
+        arguments = ["eval", "--suite", suite, "--out", str(tmp_path / "out"), "--model", model_folders["single"], *more]
+        assert cli.entry(arguments) == 2, message
+        assert message in one_line()
+
+
+def test_another_setting_is_refused(model_folders, question_file, tmp_path, capsys):
+    arguments = ["eval", "--suite", question_file, "--out", str(tmp_path / "out"), "--limit", "1"]
+    arguments += ["--model", model_folders["single"], "--max-new-tokens"]
+    assert cli.entry([*arguments, "2"]) == 0
+    capsys.readouterr()
+    assert cli.entry([*arguments, "3"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "max_new_tokens 2, now it is 3: name another --out" in error and error.count("\n") == 0
+
+
+def test_wrong_arguments():
+    for arguments in (["eval"], ["eval", "--suite", "probe"], ["eval", "--suite", "probe", "--split", "train"]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.entry(arguments)
+        assert stopped.value.code == 2

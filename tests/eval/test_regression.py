@@ -1,0 +1,41 @@
+"""The shipped checkpoint answers a stored set word for word as it did.
+
+After a change that is meant to alter answers (other weights, another prompt), write the expected answers anew with
+``IGVA_UPDATE_SNAPSHOTS=1 python -m pytest tests/eval/test_regression.py`` and look at the difference before committing;
+``tests/eval/regression/draw.py`` draws the pictures.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import igva
+from igva.checkpoints.parts import parts_present
+from igva.eval.questions import read_questions
+from igva.eval.run import evaluate
+
+STORED = Path(__file__).parent / "regression"
+EXPECTED = STORED / "expected.json"
+
+
+@pytest.mark.skipif(not parts_present(), reason="the parts are not fetched: igva models fetch tiny")
+@pytest.mark.slow
+def test_the_shipped_checkpoint_answers_as_it_did(tmp_path):
+    model, processor = igva.load("tiny", device="cpu", dtype="float32")
+    scores = evaluate(model, processor, read_questions(STORED / "questions.json"), tmp_path, batch_size=8)
+    lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
+    found = {
+        "mean": scores["mean"],
+        "categories": {name: entry["accuracy"] for name, entry in scores["categories"].items()},
+        "answers": {line["id"]: line["prediction"] for line in map(json.loads, lines)},
+    }
+    if os.environ.get("IGVA_UPDATE_SNAPSHOTS"):
+        EXPECTED.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    assert found == json.loads(EXPECTED.read_text())
+
+
+def test_what_is_stored_is_small():
+    files = list(STORED.glob("*.png"))
+    assert len(files) == 24 and sum(file.stat().st_size for file in files) < 300_000
