@@ -11,9 +11,7 @@ from igva.eval.questions import Question
 
 
 def ask(metric, answer, *, answers=(), choices=(), group="", id="q", image="p.png"):
-    return Question(
-        id, Path(image), "?", answer, tuple(choices), answers=tuple(answers), metric=metric, group=group
-    )
+    return Question(id, Path(image), "?", answer, tuple(choices), answers=tuple(answers), metric=metric, group=group)
 
 
 ANIMALS = ("cat", "dog", "polar bear", "bear")

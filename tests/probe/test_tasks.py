@@ -1,6 +1,7 @@
 """Every task of the six categories: in right numbers, balanced, and true to what is drawn."""
 
 import collections
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,3 +170,10 @@ def test_the_frame_asked_about_holds_the_answer() -> None:
 def test_the_sheet_shows_every_task(tmp_path) -> None:
     path = draw_sheet("unseen", tmp_path / "sheet.png")
     assert path.stat().st_size > 50_000
+
+
+def test_the_page_lists_every_task() -> None:
+    page = (Path(__file__).parents[2] / "docs/probe.md").read_text()
+    for task in TASKS:
+        question = sample("test", index_of(task, 0)).questions[0]
+        assert f"| {CATEGORY_OF[task]} | `{task}` | {question.question} *{question.answer}* |" in page

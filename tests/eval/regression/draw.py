@@ -1,4 +1,4 @@
-"""``python tests/eval/regression/draw.py``: draws the pictures and questions beside it anew, four tasks per category."""
+"""``python tests/eval/regression/draw.py`` draws the pictures and questions beside it, four tasks per category."""
 
 import json
 from pathlib import Path
