@@ -6,10 +6,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv-oldest/bin
+LMMS := .venv-lmms/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 PIP_QUIET := -q --disable-pip-version-check
 
-.PHONY: demo test test-fast test-oldest lint clean
+.PHONY: demo test test-fast test-oldest test-lmms lint clean
 
 demo: .venv/.ready
 	$(BIN)/igva ask examples/chelsea.png "What is in the picture?" --plot demo.png
@@ -27,13 +28,17 @@ test-oldest: .venv-oldest/.ready
 	$(OLDEST)/python -m pytest -m "not slow and not gpu" tests/contract tests/invariants tests/model tests/checkpoints \
 		tests/data tests/train/test_run.py
 
+# Public benchmarks through lmms-eval, offline, on hand-made rows.
+test-lmms: .venv-lmms/.ready
+	$(LMMS)/python -m pytest tests/eval/test_lmms.py --timeout 1200
+
 lint: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv .venv-oldest
+	rm -rf .venv .venv-oldest .venv-lmms
 
 # torch first and by its exact version: without one installed, other packages would choose theirs.
 .venv/.ready: pyproject.toml constraints.txt
@@ -47,4 +52,12 @@ clean:
 	$(PYTHON) -m venv .venv-oldest
 	$(OLDEST)/python -m pip install $(PIP_QUIET) "$(TORCH)"
 	$(OLDEST)/python -m pip install $(PIP_QUIET) -c constraints-oldest.txt -e '.[train,data,study]' pytest pytest-timeout
+	touch $@
+
+# Without what its packages ask for: torchvision must be built for the very torch that is there, and is not needed.
+.venv-lmms/.ready: pyproject.toml constraints-lmms.txt
+	$(PYTHON) -m venv .venv-lmms
+	$(LMMS)/python -m pip install $(PIP_QUIET) "$(TORCH)"
+	$(LMMS)/python -m pip install $(PIP_QUIET) --no-deps -r constraints-lmms.txt
+	$(LMMS)/python -m pip install $(PIP_QUIET) --no-deps -e .
 	touch $@

@@ -59,7 +59,7 @@ def test_probe_is_drawn_once(model_folders, tmp_path, monkeypatch, capsys):
         assert cli.entry(arguments) == 0
     assert drawn == ["unseen"]
     (folder,) = (tmp_path / "home" / "probe").iterdir()
-    assert folder.name.startswith("unseen-1800-")
+    assert folder.name.startswith("unseen-6400-")
     assert json.loads((tmp_path / "out0" / "scores.json").read_text())["questions"] == 3
 
 

@@ -10,7 +10,7 @@ from igva import probe
 from igva.checkpoints.store import write_errors
 from igva.paths import home
 
-COUNT = 1800  # pictures: 300 per category, five whole rounds over the tasks
+COUNT = 6400  # pictures: more than 1,000 per category
 
 
 def probe_questions(split: str, count: int = COUNT) -> Path:
