@@ -122,7 +122,9 @@ def test_prompts_are_those_of_the_snapshot(paper, model):
 
 
 @pytest.mark.parametrize(
-    ("tasks", "told"), [("popee", "pope"), ("gone.yaml", "gone.yaml"), ("", "")], ids=["typo", "no file", "nothing"]
+    ("tasks", "told"),
+    [("popee", "pope"), ("gone.yaml", "gone.yaml"), ("", "no task is named")],
+    ids=["typo", "no file", "nothing"],
 )
 def test_bad_suites(model, tmp_path, tasks, told):
     with pytest.raises(UserError, match=told):

@@ -10,7 +10,7 @@ from igva import paths
 from igva.building import sentence_encoder_settings
 from igva.errors import UserError
 from igva.model.instruction_encoder import encode_instructions, pool_tokens
-from igva.model.processing_igva import ANSWER_FORMATS, instruction_text
+from igva.model.processing_igva import ANSWER_FORMATS, ANSWER_NOTES, instruction_text
 from igva.testing import INSTRUCTION_ENCODERS, instruction_config, tiny_tokenizer
 
 SENTENCES = [
@@ -125,6 +125,12 @@ def test_answer_formats_are_no_part_of_the_question(suffix):
     assert instruction_text(f"<image>\nWhat is it? {suffix}  ") == "What is it?"
     assert instruction_text(f"{suffix} What is it?") == f"{suffix} What is it?"  # only at the end
     assert instruction_text(suffix) == ""
+
+
+@pytest.mark.parametrize("note", ANSWER_NOTES)
+def test_a_note_before_the_question_is_not_part_of_it(note):
+    assert instruction_text(f"<image>\n{note}\n\nWhat is it?") == "What is it?"
+    assert instruction_text(f"What is it? {note}") == f"What is it? {note}"  # only at the start
 
 
 def test_several_answer_formats():

@@ -21,15 +21,26 @@ ANSWER_FORMATS = (
     "Answer with the option's letter from the given choices directly.",
     "When the provided information is insufficient, respond with 'Unanswerable'.",
     "Please answer yes or no.",
+    "Answer the question with a single word.",
+)
+# What lmms-eval's CV-Bench, MM-Vet and RefCOCO put before the question for the same purpose.
+ANSWER_NOTES = (
+    "Note: You only need to respond with A, B, C, D without providing any additional information.",
+    "First please perform reasoning, and think step by step to provide best answer to the following question:",
+    "Bounding box coordinates are specified in the format (top-left x, top-left y, bottom-right x, bottom-right y). "
+    "All values are floating point numbers bounded between 0 and 1. Please provide the bounding box coordinate of the "
+    "region this sentence describes:",
 )
 
 
 def instruction_text(turn: str, image_token: str = "<image>") -> str:
-    """The bare question of a user turn: without image placeholders and answer-format suffixes.
+    """The bare question of a user turn: without image placeholders and requests for a form of answer.
 
     Training, chat, server and evaluation all take it from here, so that they cannot differ.
     """
     text = turn.replace(image_token, " ").strip()
+    for note in ANSWER_NOTES:
+        text = text.removeprefix(note).lstrip()
     stripped = True
     while stripped:
         stripped = False

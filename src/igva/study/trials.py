@@ -11,10 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from igva.checkpoints.store import write_errors
-from igva.errors import UserError
-
-SETTINGS = "settings.json"
+from igva.study.claims import claim
 
 
 @dataclass(frozen=True)
@@ -64,13 +61,7 @@ class Trials:
 
     def __init__(self, out: Path, settings: dict[str, Any]):
         self.folder = out / "runs"
-        settings = json.loads(json.dumps(settings))
-        known = self.folder / SETTINGS
-        if known.is_file():
-            _refuse_other(out, json.loads(known.read_text()), settings)
-        with write_errors(out):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            known.write_text(json.dumps(settings, indent=1) + "\n")
+        claim(self.folder, settings)
 
     def do(self, jobs: Iterable[Job], desc: str) -> list[Outcome]:
         """Every outcome in the order of the jobs; what is missing is run and written down at once."""
@@ -91,11 +82,3 @@ class Trials:
 def slug(label: str) -> str:
     """A label as part of a file name."""
     return re.sub(r"[^A-Za-z0-9=.+-]+", "_", label)
-
-
-def _refuse_other(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    for key in now:
-        if before.get(key) != now[key]:
-            raise UserError(
-                f"{out} holds a study with {key}={before.get(key)!r}, this one has {now[key]!r}: name another --out"
-            )
