@@ -105,7 +105,7 @@ optim: {{batch_size: 4, max_steps: 2, save_steps: 10, workers: 0}}
     assert set(run["scores"]) == {str(i) for i in range(10, 16)} and run["loss"] > 0
     trained = json.loads(next((data / "out/models").glob("igva*/0/run.json")).read_text())
     assert trained["recipe"]["model"]["fusion"] == "igva" and trained["recipe"]["optim"]["learning_rate"] == 1e-3
-    layers = ["study", "layers", *files(data, "full"), *command[9:13], "--layers", "1", "--set", "optim.max_steps=1"]
+    layers = ["study", "layers", *files(data, "full"), *command[8:12], "--layers", "1", "--set", "optim.max_steps=1"]
     assert entry(layers) == 0
     assert rows(data, "by_category", "full") == ["", "layer 1", "chance"]
 
