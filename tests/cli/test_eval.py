@@ -47,6 +47,15 @@ def test_limit_and_category_field(model_folders, question_file, tmp_path):
     assert scores["settings"]["zero_images"] is True
 
 
+def test_answer_suffix(model_folders, question_file, tmp_path, capsys):
+    suffix = "Answer the question using a single word or phrase."
+    arguments = ["eval", "--model", model_folders["single"], "--data", question_file, "--max-new-tokens", "1"]
+    assert cli.entry([*arguments, "--out", str(tmp_path / "a"), "--answer-suffix", suffix]) == 0
+    assert f"What shape is it?\\n{suffix}" in capsys.readouterr().out.splitlines()[0]
+    assert cli.entry([*arguments, "--out", str(tmp_path / "b"), "--no-answer-suffix"]) == 0
+    assert suffix not in capsys.readouterr().out
+
+
 def test_probe_is_drawn_once(model_folders, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("IGVA_HOME", str(tmp_path / "home"))
     drawn = []
@@ -84,7 +93,9 @@ def bad_calls(folder, questions):
         ([questions, "--category-field", "sort"], "no field 'sort'"),
         ([questions, "--device", "abacus"], "no device 'abacus'"),
         ([questions, "--out", questions], "cannot be written"),
+        ([questions, "--answer-suffix", "Be brief."], "unknown answer suffix 'Be brief.': use one of Answer the"),
         (["lmms:mme", "--zero-images"], "--zero-images does not go with lmms:"),
+        (["lmms:mme", "--no-answer-suffix"], "--no-answer-suffix does not go with lmms:"),
     ]
 
 

@@ -21,6 +21,12 @@ def test_metrics():
     assert rows("Metrics") == list(METRICS)
 
 
+def test_sources():
+    for name, metric in METRICS.items():
+        (row,) = re.findall(rf"^\| `{name}` \|.*\| (.*) ?\|$", TEXT, re.M)
+        assert metric.source in row and bool(metric.source) == bool(row.strip()), name
+
+
 def test_fields():
     assert sorted(rows("A file of questions")) == sorted(field.name for field in dataclasses.fields(Question))
 

@@ -26,6 +26,10 @@ EXAMPLES = [
     ("exact", "cat", {}, "category", 0),
     ("exact", "cat", {}, " ", None),
     ("exact", "cat", {"answers": ("cat", "kitten")}, "kitten", 1),
+    ("exact", "3.5", {}, "35", 0),
+    ("exact", "1000", {}, "1,000", 1),
+    ("exact", "A", {}, "the", 0),
+    ("exact", "👍", {}, "!", 0),
     ("contains", "cat", {}, "There is a cat on the mat.", 1),
     ("contains", "cat", {}, "a category", 0),
     # Ten people: four say "2", six say "two dogs"; left out in turn, min(4/3, 1) or min(3/3, 1)
@@ -42,18 +46,26 @@ EXAMPLES = [
     ("pope", "no", {}, "There isn't any.", 1),
     ("pope", "no", {}, "Yes. There is no cat", 0),
     ("pope", "yes", {}, "a dog", None),
+    ("pope", "yes", {}, "Yes, no doubt", 0),  # as in the official script
     ("mme", "no", {}, "No", 1),
+    ("mme", "no", {}, "not that I see", 1),
+    ("mme", "no", {}, "There is no dog", None),  # beyond the first four characters
     ("relaxed_accuracy", "100", {}, "104.9", 1),
     ("relaxed_accuracy", "100", {}, "105.1", 0),
     ("relaxed_accuracy", "20%", {}, "0.205", 1),
     ("relaxed_accuracy", "0", {}, "0.01", 0),
     ("relaxed_accuracy", "Brazil", {}, "brazil", 1),
     ("relaxed_accuracy", "12", {}, "about 12", 0),
+    ("relaxed_accuracy", "2019", {}, "1990", 1),  # a year is a number
     # one edit of six characters, and four of six
     ("anls", "harbor", {}, "Harbar", 1 - 1 / 6),
     ("anls", "harbor", {}, "hare", 0),
     ("anls", "harbor", {"answers": ("harbor", "hare")}, "hare", 1),
     ("anls", "1,234", {}, "1.234", 0.8),
+    ("anls", "ab", {}, "ac", 0),  # one edit of two: just half
+    ("ocrbench", "Open\nDaily", {}, "It says: OPEN DAILY", 1),
+    ("ocrbench", "open", {}, "reopened", 1),
+    ("ocrbench", "open", {"answers": ("open", "shut")}, "closed", 0),
     ("multiple_choice", "dog", {"choices": ANIMALS}, "B", 1),
     ("multiple_choice", "B", {"choices": ANIMALS}, "(b)", 1),
     ("multiple_choice", "dog", {"choices": ANIMALS}, "B. dog", 1),
@@ -67,13 +79,22 @@ EXAMPLES = [
     ("multiple_choice", "dog", {"choices": ANIMALS}, "a fish", None),
     ("multiple_choice", "dog", {"choices": ANIMALS}, "Definitely B", 1),
     ("multiple_choice", "dog", {"choices": ANIMALS}, "E", None),
+    ("multiple_choice", "dog", {"choices": ANIMALS}, "The answer is a dog", 1),
+    ("multiple_choice", "dog", {"choices": ANIMALS}, "**B**", 1),
+    ("multiple_choice", "dog", {"choices": ANIMALS}, "B\nThe other animal is a cat, not a dog.", 1),
+    ("multiple_choice", "cat", {"choices": ANIMALS}, "Option A is the best", 1),
+    ("multiple_choice", "cat", {"choices": ANIMALS}, "It is A", 1),
+    ("multiple_choice", "cat", {"choices": ANIMALS}, "A fish", None),
+    ("multiple_choice", "dog", {"choices": ANIMALS}, "both A and B", None),
+    ("multiple_choice", "3.5", {"choices": ("35", "3.5")}, "about 3.5", 1),
     ("circular", "dog", {"choices": ANIMALS}, "B", 1),
     # 10 × 10 boxes, moved by 2 (80 / 120 = 0.67) and by 4 (60 / 140 = 0.43)
-    ("refcoco", "[0, 0, 10, 10]", {}, "[2, 0, 12, 10]", 1),
-    ("refcoco", "[0, 0, 10, 10]", {}, "[4, 0, 14, 10]", 0),
-    ("refcoco", "[0.1, 0.1, 0.5, 0.5]", {}, "The box is (0.1,0.1,0.5,0.45).", 1),
-    ("refcoco", "[0, 0, 10, 10]", {}, "on the left", None),
-    ("refcoco", "[0, 0, 10, 10]", {}, "[5, 5, 5, 9]", None),
+    ("refcoco_accuracy", "[0, 0, 10, 10]", {}, "[2, 0, 12, 10]", 1),
+    ("refcoco_accuracy", "[0, 0, 10, 10]", {}, "[4, 0, 14, 10]", 0),
+    ("refcoco_accuracy", "[0.1, 0.1, 0.5, 0.5]", {}, "The box is (0.1,0.1,0.5,0.45).", 1),
+    ("refcoco_accuracy", "[0, 0, 10, 10]", {}, "2 dogs: (0,0),(10,9)", 1),
+    ("refcoco_accuracy", "[0, 0, 10, 10]", {}, "on the left", None),
+    ("refcoco_accuracy", "[0, 0, 10, 10]", {}, "[5, 5, 5, 9]", None),
 ]
 
 
@@ -97,6 +118,8 @@ def test_every_metric_has_an_example():
         ("none", "0"),
         ("dont", "don't"),
         ("couldnt've", "couldn't've"),
+        ("y'alld've", "y'all'd've"),
+        ("twas", "'twas"),
         ("its well", "its well"),  # words of their own
         ("1,000 people", "1000 people"),
         ("3.5", "3.5"),
@@ -111,9 +134,29 @@ def test_vqa_normalisation(text, normal):
     assert normalise.vqa(text) == normal
 
 
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("The Cat’s.", "cats"),
+        ("semi-final", "semifinal"),
+        ("2-4", "2-4"),
+        ("-.5 °C", "-.5 c"),
+        ("10:30.", "10:30"),
+        ("1,2", "1,2"),
+        ("1,234,567", "1234567"),
+        ("a", "a"),
+        ("हिन्दी।", "हिन्दी"),
+        ("cafe\u0301", "café"),
+        ("...", "..."),
+    ],
+)
+def test_plain(text, normal):
+    assert normalise.plain(text) == normal
+
+
 def test_boxes_of_two_units_meet_in_pixels(tmp_path, picture):
     picture(0, 200, 100).save(tmp_path / "p.png")
-    question = ask("refcoco", "[20, 10, 100, 50]", image=tmp_path / "p.png")
+    question = ask("refcoco_accuracy", "[20, 10, 100, 50]", image=tmp_path / "p.png")
     assert score_one(question, "[0.1, 0.1, 0.5, 0.5]") == 1
     assert score_one(question, "[0.1, 0.1, 0.5, 0.9]") == 1  # 40 of 80: just half
     assert score_one(question, "[0.1, 0.1, 0.5, 0.95]") == 0
@@ -170,7 +213,7 @@ def test_circular_counts_groups():
         (ask("exact", "cow", choices=("cat", "dog")), "its answer 'cow' is not among its choices"),
         (ask("multiple_choice", "cat"), "has no choices"),
         (ask("multiple_choice", "cow", choices=("cat", "dog")), "can tell right"),
-        (ask("refcoco", "left"), "can tell right"),
+        (ask("refcoco_accuracy", "left"), "can tell right"),
         (ask("pope", "cat"), "can tell right"),
     ],
 )

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from igva.errors import UserError
-from igva.eval.questions import Question, pick_questions, read_questions
+from igva.eval.questions import Question, pick_questions, read_questions, with_format
 
 WHOLE = {
     "id": 7,
@@ -91,6 +91,26 @@ def test_pick_is_even_over_tasks():
     assert pick_questions(questions, None) == questions
 
 
+def test_pick_keeps_variants_together():
+    """Groups of three: of seven at most, two groups; MME's pairs are those of a picture; one item is always taken."""
+    grouped = [Question(str(i), None, "?", "a", group=str(i // 3)) for i in range(12)]
+    picked = pick_questions(grouped, 7)
+    assert len(picked) == 6 and len({q.group for q in picked}) == 2
+    assert len(pick_questions(grouped, 2)) == 3
+    pairs = [Question(str(i), i // 2, "?", "yes", metric="mme") for i in range(8)]
+    assert sorted(q.image for q in pick_questions(pairs, 5)) in ([a, a, b, b] for a in range(4) for b in range(a, 4))
+
+
+def test_answer_formats():
+    asked = Question("1", None, "What is it?\nAnswer the question using a single word or phrase.", "cup")
+    assert [q.question for q in with_format([asked], "")] == ["What is it?"]
+    assert [q.question for q in with_format([asked], "Please answer yes or no.")] == [
+        "What is it?\nPlease answer yes or no."
+    ]
+    with pytest.raises(UserError, match=r"unknown answer suffix 'Briefly\.': use one of Answer the question using"):
+        with_format([asked], "Briefly.")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -102,6 +122,7 @@ def test_pick_is_even_over_tasks():
         ('[{"id": 1}]', r"entry 0 \(id 1\) lacks 'image'"),
         (json.dumps([{**SHORT, "image": 3}]), "its image is not text"),
         (json.dumps([{**SHORT, "choices": "cat"}]), "its choices are not a list"),
+        (json.dumps([{**SHORT, "answer": ["tea"]}]), "its answer is not text"),
         (json.dumps([SHORT, SHORT]), "entry 1: the id 'x' is taken"),
         (json.dumps([{**TALK, "conversations": [{"from": "human", "value": "?"}]}]), "must alternate"),
         (json.dumps(SHORT) + "\n{", "line 2: not valid JSON"),

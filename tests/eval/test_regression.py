@@ -20,10 +20,18 @@ STORED = Path(__file__).parent / "regression"
 EXPECTED = STORED / "expected.json"
 
 
-@pytest.mark.skipif(not parts_present(), reason="the parts are not fetched: igva models fetch tiny")
+needs_parts = pytest.mark.skipif(not parts_present(), reason="the parts are not fetched: igva models fetch tiny")
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return igva.load("tiny", device="cpu", dtype="float32")
+
+
+@needs_parts
 @pytest.mark.slow
-def test_the_shipped_checkpoint_answers_as_it_did(tmp_path):
-    model, processor = igva.load("tiny", device="cpu", dtype="float32")
+def test_the_shipped_checkpoint_answers_as_it_did(shipped, tmp_path):
+    model, processor = shipped
     scores = evaluate(model, processor, read_questions(STORED / "questions.json"), tmp_path, batch_size=8)
     lines = (tmp_path / "predictions.jsonl").read_text().splitlines()
     found = {
@@ -34,6 +42,17 @@ def test_the_shipped_checkpoint_answers_as_it_did(tmp_path):
     if os.environ.get("IGVA_UPDATE_SNAPSHOTS"):
         EXPECTED.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     assert found == json.loads(EXPECTED.read_text())
+
+
+@needs_parts
+@pytest.mark.slow
+def test_the_shipped_checkpoint_answers_alike_in_any_batch(shipped, tmp_path):
+    """One at a time, the answers of batches of eight; of each category one question."""
+    questions = read_questions(STORED / "questions.json")[::4]
+    evaluate(*shipped, questions, tmp_path, batch_size=1)
+    lines = map(json.loads, (tmp_path / "predictions.jsonl").read_text().splitlines())
+    stored = json.loads(EXPECTED.read_text())["answers"]
+    assert {line["id"]: line["prediction"] for line in lines} == {q.id: stored[q.id] for q in questions}
 
 
 def test_what_is_stored_is_small():

@@ -148,18 +148,25 @@ def test_killed_in_the_middle(model, processor, question_file, tmp_path):
 def test_other_settings_are_refused(model, processor, questions, tmp_path):
     out = tmp_path / "out"
     evaluate(model, processor, questions, out, max_new_tokens=2)
+    darker = tiny_processor(model)
+    darker.image_processor.image_mean = [0.9, 0.9, 0.9]
     changed = [dataclasses.replace(questions[0], question="Why?"), *questions[1:]]
     before = (out / "predictions.jsonl").read_text()
     for named, call in {
         "max_new_tokens 2, now it is 3": lambda: evaluate(model, processor, questions, out, max_new_tokens=3),
         "zero_images": lambda: evaluate(model, processor, questions, out, max_new_tokens=2, zero_images=True),
         "questions": lambda: evaluate(model, processor, changed, out, max_new_tokens=2),
+        "processor": lambda: evaluate(model, darker, questions, out, max_new_tokens=2),
         "fingerprint": lambda: evaluate(tiny_model(seed=1), processor, questions, out, max_new_tokens=2),
     }.items():
         with pytest.raises(UserError, match=f"holds answers given with {named}.*name another --out") as caught:
             call()
         assert "\n" not in str(caught.value)
     assert (out / "predictions.jsonl").read_text() == before
+    for damaged in ("{", "[1]", "{}"):
+        (out / "settings.json").write_text(damaged)
+        with pytest.raises(UserError, match="unknown settings"):
+            evaluate(model, processor, questions, out, max_new_tokens=2)
     (out / "settings.json").unlink()
     with pytest.raises(UserError, match="unknown settings"):
         evaluate(model, processor, questions, out, max_new_tokens=2)
@@ -167,6 +174,9 @@ def test_other_settings_are_refused(model, processor, questions, tmp_path):
 
 def test_a_model_and_questions_are_told_by_what_they_are(model, questions, tmp_path):
     assert fingerprint(model) == fingerprint(tiny_model()) != fingerprint(tiny_model(seed=1))
+    same_weights = tiny_model()
+    same_weights.config.vision_pool = 2
+    assert fingerprint(same_weights) != fingerprint(model)  # they answer otherwise
     moved = [dataclasses.replace(q, image=tmp_path / "moved" / q.image.name) for q in questions]
     (tmp_path / "moved").mkdir()
     for old, new in zip(questions, moved, strict=True):

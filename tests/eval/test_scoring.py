@@ -43,6 +43,10 @@ def test_means(scores):
     assert scores["categories"]["Chart & OCR"]["metric"] == "anls, relaxed_accuracy"
     assert scores["mean_categories"] == pytest.approx((70.83 + 75 + 50) / 3, abs=0.01)
     assert scores["chance"] is None and scores["questions"] == 12 and scores["unparsed"] == 2
+    for what, tail in (("mean", ""), ("mean_categories", "_categories")):
+        low, high = scores[f"interval{tail}"]
+        assert 0 <= low < scores[what] < high <= 100
+    assert scores["chance_categories"] is None
 
 
 def test_groups_count_once():
@@ -56,6 +60,16 @@ def test_groups_count_once():
     assert entry["accuracy"] == 50 and entry["questions"] == 4 and entry["chance"] == 25
     assert entry["figures"] == {"accuracy_single": 0.75}
     assert scores["categories"]["all"]["accuracy"] == 50
+
+
+def test_groups_of_two_tasks_are_two():
+    """Both tasks call their group g; in the category they stay apart, and one of two is right."""
+    questions = [
+        Question(task, Path("p.png"), "?", "dog", ("cat", "dog"), task, "General", metric="circular", group="g")
+        for task in ("x", "y")
+    ]
+    scores = summarise(grade_all(questions, {"x": "B", "y": "A"}))
+    assert scores["categories"]["General"]["accuracy"] == 50 == scores["chance_categories"]
 
 
 def test_table_and_figure(scores, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from igva.eval.statistics import mcnemar, mean_interval, paired_t, proportion_interval
+from igva.eval.statistics import mcnemar, mean_interval, mean_of_means_interval, paired_t, proportion_interval
 
 
 def test_wilson():
@@ -21,6 +21,16 @@ def test_interval_of_a_mean():
     assert low == pytest.approx(3 - 2.7764 * 0.5**0.5, abs=1e-3)
     assert high == pytest.approx(3 + 2.7764 * 0.5**0.5, abs=1e-3)
     assert mean_interval([0.5, 0.5]) == (0.5, 0.5) == mean_interval([0.5])
+
+
+def test_interval_of_a_mean_of_means():
+    # With 0, 0, 1, 1 added: variances 1/4 of 8 scores and (4/6)·(2/6) = 2/9 of 6; 1.96 · sqrt(1/32 + 1/27) / 2
+    low, high = mean_of_means_interval([[0, 1, 0, 1], [1, 1]])
+    assert (low + high) / 2 == pytest.approx(0.75)
+    assert (high - low) / 2 == pytest.approx(1.96 * (1 / 32 + 1 / 27) ** 0.5 / 2, abs=1e-4)
+    # of many scores in one group: as Wilson's
+    many = [1.0] * 800 + [0.0] * 200
+    assert mean_of_means_interval([many]) == pytest.approx(proportion_interval(800, 1000), abs=2e-3)
 
 
 def test_mcnemar():

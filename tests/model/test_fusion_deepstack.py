@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from igva.model.fusion_base import FusionDims
 from igva.model.fusions import build_fusion
@@ -16,7 +19,22 @@ KWARGS = {"layers": [1, 2]}
 
 @pytest.fixture
 def model():
-    return tiny_model("deepstack", fusion_kwargs=KWARGS)
+    """What is added is as large as what it is added to: no answer is right without it."""
+    model = tiny_model("deepstack", fusion_kwargs=KWARGS)
+    with torch.no_grad():
+        for projector in model.model.fusion.projectors:
+            projector[3].weight.normal_(std=1.0)
+    return model
+
+
+def silenced(model):
+    """The same model with nothing added."""
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        for projector in model.model.fusion.projectors:
+            projector[3].weight.zero_()
+            projector[3].bias.zero_()
+    return model
 
 
 def batch(model, images=2, seed=0):
@@ -37,17 +55,18 @@ def test_layers_and_parameters_as_counted():
     assert fusion.taps == ((23,), (6,), (12,), (18,)) and fusion.num_tokens == 576
     each = 2 * 1024 + (1024 * 1024 + 1024) + (1024 * 4096 + 4096)
     assert sum(p.numel() for p in fusion.parameters()) == 3 * each == 15_750_144
+    twelve = build_fusion("deepstack", {}, FusionDims(12, 8, 4, None, text_dim=16, num_text_layers=3))
+    assert twelve.taps == ((11,), (3,), (6,), (9,))
 
 
 @torch.no_grad()
 def test_without_its_layers_it_is_the_single_layer(model):
-    for projector in model.model.fusion.projectors:
-        projector[3].weight.zero_()
-        projector[3].bias.zero_()
     single = tiny_model("single", fusion_kwargs={"layer": -2})
     single.load_state_dict(model.state_dict(), strict=False)
     inputs = batch(model)
-    assert torch.equal(model(**inputs).logits, single(**inputs).logits)
+    logits = silenced(model)(**inputs).logits
+    assert torch.equal(logits, single(**inputs).logits)
+    assert (model(**inputs).logits - logits).abs().max() > 0.1
 
 
 @torch.no_grad()
@@ -80,7 +99,23 @@ def test_cached_and_uncached_generation_agree(model):
     assert torch.equal(cached, model.generate(**inputs, **options, use_cache=False))
     features = model.get_image_features(inputs.pop("pixel_values"))
     assert torch.equal(cached, model.generate(**inputs, **options, mm_encoder_outputs={"image": features}))
-    assert not model.model._injecting  # no hook stays behind
+    assert not torch.equal(cached, silenced(model).generate(**batch(model, images=3), **options))
+
+
+@torch.no_grad()
+def test_every_beam_and_every_copy_has_its_pictures(model):
+    inputs = batch(model, images=3)
+    greedy = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+    copies = model.generate(**inputs, max_new_tokens=6, do_sample=True, top_k=1, num_return_sequences=2)
+    assert torch.equal(copies[0::2], greedy) and torch.equal(copies[1::2], greedy)
+    beams = model.generate(**inputs, max_new_tokens=6, do_sample=False, num_beams=3)
+    assert not torch.equal(beams, silenced(model).generate(**inputs, max_new_tokens=6, do_sample=False, num_beams=3))
+    alone = {name: value[2:] for name, value in inputs.items()}
+    assert torch.equal(model.generate(**alone, max_new_tokens=6, do_sample=False, num_beams=3), beams[2:])
+    two = {"input_ids": torch.cat([inputs["input_ids"][:1]] * 2, dim=1), "pixel_values": inputs["pixel_values"][:2]}
+    greedy = model.generate(**two, max_new_tokens=6, do_sample=False)
+    copies = model.generate(**two, max_new_tokens=6, do_sample=True, top_k=1, num_return_sequences=2)
+    assert torch.equal(copies, greedy.expand(2, -1))
 
 
 @torch.no_grad()
@@ -99,15 +134,79 @@ def gradients(model, inputs):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_gradient_checkpointing_changes_nothing(model):
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_changes_nothing(model, reentrant):
     inputs = batch(model)
     plain = gradients(model, inputs)
     assert plain["model.fusion.projectors.1.3.weight"].abs().max() > 0
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)({"use_reentrant": reentrant})
     checkpointed = gradients(model, inputs)
     assert plain.keys() == checkpointed.keys()
     for name, value in plain.items():
         torch.testing.assert_close(checkpointed[name], value, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_two_batches_before_one_backward(model, checkpointing):
+    first, second = batch(model), batch(model, seed=1)
+    expected = {name: value + gradients(model, second)[name] for name, value in gradients(model, first).items()}
+    if checkpointing:
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+    model.zero_grad()
+    losses = [model(**inputs, labels=inputs["input_ids"].clamp_min(4)).loss for inputs in (first, second)]
+    sum(losses).backward()
+    for name, value in expected.items():
+        torch.testing.assert_close(model.get_parameter(name).grad, value, atol=1e-6, rtol=1e-4)
+
+
+def test_nothing_stays_behind(model):
+    gradients(model, batch(model))
+    blocks = model.model.language_model.layers
+    assert not any(block._forward_hooks for block in blocks)
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    before = [block._gradient_checkpointing_func for block in blocks]
+    gradients(model, batch(model))
+    assert [block._gradient_checkpointing_func for block in blocks] == before
+    copy.deepcopy(model)  # an average of weights keeps a copy between steps
+
+
+def test_adapters_in_the_language_model(model):
+    inputs = batch(model)
+    with torch.no_grad():
+        expected = model(**inputs).logits
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=r".*language_model.*q_proj")).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(adapted(**inputs).logits, expected)  # an adapter starts as nothing
+    adapted(**inputs).logits.square().mean().backward()
+    assert any(p.grad.abs().max() > 0 for name, p in adapted.named_parameters() if "lora_B" in name)
+
+
+@torch.no_grad()
+def test_samples_that_share_a_row(model):
+    image, generator = model.config.image_token_id, torch.Generator().manual_seed(3)
+    rows = [torch.tensor([[9, *[image] * 4, *tail]]) for tail in ([20, 30], [40, 50, 60, 70])]
+    pixels = torch.randn(2, 3, 28, 28, generator=generator)
+    alone = [model(input_ids=row, pixel_values=pixels[i : i + 1]).logits for i, row in enumerate(rows)]
+    places = torch.cat([torch.arange(row.shape[1]) for row in rows])[None]
+    packed = model(input_ids=torch.cat(rows, dim=1), pixel_values=pixels, position_ids=places, use_cache=False).logits
+    torch.testing.assert_close(packed, torch.cat(alone, dim=1), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@torch.no_grad()
+def test_compiled_layers_do_not_keep_what_was_added_before(model, whole):
+    with_picture, other = batch(model), batch(model, seed=1)
+    text = {"input_ids": torch.full_like(other["input_ids"], 9), "attention_mask": other["attention_mask"]}
+    order = (text, with_picture, other, text, with_picture)
+    expected = [model(**inputs).logits for inputs in order]
+    torch.compiler.reset()
+    if whole:
+        model.compile(backend="eager")
+    else:
+        for block in model.model.language_model.layers:
+            block.compile(backend="eager")
+    for inputs, logits in zip(order, expected, strict=True):
+        torch.testing.assert_close(model(**inputs).logits, logits, atol=1e-5, rtol=1e-4)
 
 
 def test_a_picture_that_stands_for_nothing_still_trains_every_part(model):

@@ -93,6 +93,18 @@ def test_attention_is_what_the_loops_say():
 
 
 @torch.no_grad()
+def test_autocast_leaves_the_reading_in_float32():
+    attention = DeformableAttention(8, num_levels=2, num_heads=2, num_points=3)
+    for projection in (attention.value_proj, attention.output_proj):
+        projection.weight.copy_(torch.eye(8))
+    attention.sampling_offsets.bias.copy_(torch.randint(-8, 9, (24,)) / 4)  # exact in bfloat16
+    query, values = torch.randn(1, 9, 8), torch.randn(1, 2, 9, 8).bfloat16().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        read = attention(query, values)
+    assert torch.equal(read, attention(query, values).bfloat16())  # rounded once, at the end
+
+
+@torch.no_grad()
 def test_the_fusion_is_its_formula():
     fusion = build_fusion("mmfuser", OPTIONS, SMALL)
     for parameter in fusion.parameters():
@@ -108,6 +120,7 @@ def test_the_fusion_is_its_formula():
 @pytest.mark.parametrize(
     ("kwargs", "dims", "told"),
     [
+        ({"num_points": 0}, SMALL, "num_points 0"),
         ({"num_heads": 3}, SMALL, "num_heads 3 does not divide the vision width 8"),
         ({"layers": [5]}, SMALL, "at least one shallower layer"),
         ({"num_heads": 2}, FusionDims(6, 8, 10, None), "a square grid"),

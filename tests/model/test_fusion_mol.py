@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from igva.model.configuration_igva import IgvaConfig
 from igva.model.fusion_base import FusionDims
 from igva.model.fusions import build_fusion
+from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.vision_layers import VisionLayers
+from igva.testing import tiny_model
 
 SMALL = FusionDims(num_layers=6, vision_dim=8, num_patches=4, instruction_dim=5)
 FORMS = ("mol_layer", "mol_patch", "mol_hybrid")
@@ -79,21 +82,55 @@ def test_load_balance_is_the_switch_loss():
     for row in shares:
         used[row.argmax()] += 0.5  # two pictures
     torch.testing.assert_close(out.aux_loss, 0.5 * 6 * (used * shares.mean(dim=0)).sum())
-    even = torch.full((3, 6), 1 / 6)
-    assert fusion.load_balance(even, even).item() == pytest.approx(0.5 * 6 * 6 * (1 / 6))  # all picked, top_k 1
-    assert made("mol_layer", load_balance_coef=0.0)[0].load_balance(even, even) is None
+    even, asked = torch.full((3, 6), 1 / 6), torch.ones(3, 5)
+    assert fusion.load_balance(even, even, asked).item() == pytest.approx(0.5 * 6)  # all picked, top_k 1
+    assert made("mol_layer", load_balance_coef=0.0)[0].load_balance(even, even, asked) is None
+
+
+@pytest.mark.parametrize("name", FORMS)
+@torch.no_grad()
+def test_an_image_nobody_asked_about_takes_the_deepest_layers_and_does_not_count(name):
+    fusion, layers, question = made(name)
+    question[1] = 0
+    out = fusion(layers, question)
+    expected = torch.tensor([0, 0, 0, 0, 0.5, 0.5])
+    torch.testing.assert_close(out.weights[1], expected.expand_as(out.weights[1]))
+    alone = fusion(VisionLayers(layers.patches[:1], layers.descriptors[:1]), question[:1])
+    torch.testing.assert_close(out.aux_loss, alone.aux_loss)
+    assert fusion(layers, torch.zeros_like(question)).aux_loss == 0
 
 
 def test_the_temperature_falls_while_training():
     fusion, *_ = made("mol_patch", anneal_steps=4)
     assert fusion.temperature() == 2.0
     fusion.train()
-    seen = [fusion.temperature() for _ in range(6)]
-    assert seen == [2.0, 1.75, 1.5, 1.25, 1.0, 1.0]
+    assert [float(fusion.temperature()) for _ in range(6)] == [2.0, 1.75, 1.5, 1.25, 1.0, 1.0]
     assert fusion.eval().temperature() == 1.0
     again = build_fusion("mol_patch", {"anneal_steps": 4}, SMALL)
     again.load_state_dict(fusion.state_dict())  # a resumed run goes on where it was
     assert again.temperature() == 1.0
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_one_forward_is_one_step_and_the_end_is_the_fixed_temperature(name):
+    fusion, layers, question = made(name, anneal_steps=3)
+    fusion.train()
+    for _ in range(3):
+        fusion(layers, question)
+    assert fusion.temperature.seen == 3
+    fixed, *_ = made(name)
+    assert torch.equal(fusion.eval()(layers, question).weights, fixed(layers, question).weights)
+
+
+@torch.no_grad()
+def test_a_model_from_a_checkpoint_without_a_router_starts_at_step_zero(tmp_path):
+    tiny_model("single").save_pretrained(tmp_path)
+    config = IgvaConfig.from_pretrained(tmp_path)
+    config.fusion, config.fusion_kwargs = "mol_hybrid", {"anneal_steps": 4}
+    fusion = IgvaForConditionalGeneration.from_pretrained(tmp_path, config=config).model.fusion
+    assert fusion.temperature.seen == 0
+    assert fusion.disagreement.weight == 0 and fusion.disagreement.bias == 0
+    assert fusion.scores.key_proj.weight.isfinite().all() and fusion.scores.key_proj.weight.std() > 0
 
 
 def test_a_gradient_reaches_the_router():
@@ -107,3 +144,9 @@ def test_a_gradient_reaches_the_router():
 def test_more_layers_than_there_are(top_k):
     with pytest.raises(ValueError, match=f"top_k {top_k} does not fit 6 layers"):
         build_fusion("mol_layer", {"top_k": top_k}, SMALL)
+
+
+@pytest.mark.parametrize("kwargs", [{"temperature": 0.0}, {"start_temperature": -1.0}, {"router_dim": 0}])
+def test_options_that_are_not_numbers_of_their_kind(kwargs):
+    with pytest.raises(ValueError, match=next(iter(kwargs))):
+        build_fusion("mol_layer", kwargs, SMALL)

@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
     parser.add_argument("--zero-images", action="store_true", help="zeros in place of pictures: the blind control")
     parser.add_argument("--category-field", default="category", metavar="NAME", help="field that names the category")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--answer-suffix", metavar="TEXT", help="end every question with this request, not its own")
+    form.add_argument("--no-answer-suffix", action="store_true", help="leave out requests such as 'a single word'")
     parser.add_argument("--include-path", metavar="DIR", help="lmms-eval: a folder of task files")
     parser.add_argument("--plot", metavar="FILE", help="draw the scores to an image file")
 
@@ -48,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
     from igva.answering import load
     from igva.eval.metrics import check_questions
     from igva.eval.probe_suite import probe_questions
-    from igva.eval.questions import pick_questions, read_questions
+    from igva.eval.questions import pick_questions, read_questions, with_format
     from igva.eval.report import draw_scores, figure_lines, score_table
     from igva.eval.run import evaluate
     from igva.plot import save_figure
@@ -56,6 +59,8 @@ def main(args: argparse.Namespace) -> None:
 
     file = probe_questions(args.split or "test") if args.suite == "probe" else Path(args.suite)
     questions = pick_questions(read_questions(file, args.category_field), args.limit)
+    if args.answer_suffix or args.no_answer_suffix:
+        questions = with_format(questions, args.answer_suffix or "")
     check_questions(questions)
     model, processor = load(args.model, args.device, args.dtype)
     scores = evaluate(
@@ -88,7 +93,7 @@ def _check(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: use at least 1")
     lmms = args.suite.startswith(LMMS)
-    for name in ("zero_images", "plot"):
+    for name in ("zero_images", "plot", "answer_suffix", "no_answer_suffix"):
         if lmms and getattr(args, name):
             raise UserError(f"--{name.replace('_', '-')} does not go with {LMMS}…: leave it out")
     if args.include_path and not lmms:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from igva.errors import UserError
 from igva.eval import normalise, parsing
 from igva.eval.boxes import to_pixels, union_share
-from igva.eval.questions import Question
+from igva.eval.questions import Question, item_of
 
 ANLS_THRESHOLD = 0.5  # Biten et al. 2019
 BOX_THRESHOLD = 0.5  # Yu et al. 2016
@@ -37,6 +37,7 @@ class Metric:
     Attributes:
         summary: one line for tables.
         grade: the score of an answer in 0..1, or None where nothing can be parsed from it.
+        source: whose metric it is; empty for the package's own.
         figures: named figures over all answers of a task, besides the mean of their scores.
         closed: how many answers there are where the metric fixes that (yes and no), for the chance level.
         whole_groups: a group of questions is one item, right only where all of them are.
@@ -44,6 +45,7 @@ class Metric:
 
     summary: str
     grade: Callable[[Question, str], float | None]
+    source: str = ""
     figures: Callable[[Sequence[Graded]], dict[str, float]] | None = None
     closed: int | None = None
     whole_groups: bool = False
@@ -56,10 +58,7 @@ class Metric:
         """The scores of the independent items: of the questions, or of the groups that are right as a whole."""
         if not self.whole_groups:
             return [one.value for one in graded]
-        groups: dict[str, list[float]] = defaultdict(list)
-        for one in graded:
-            groups[one.question.group or one.question.id].append(one.value)
-        return [min(values) for values in groups.values()]
+        return [min(values) for values in _by_item(graded)]
 
     def chance(self, graded: Sequence[Graded]) -> float | None:
         """The expected score of guessing among the choices; None where a question is open."""
@@ -68,12 +67,16 @@ class Metric:
         ]
         if len(guesses) < len(graded):
             return None
-        if not self.whole_groups:
-            return math.fsum(guess.value for guess in guesses) / len(guesses)
-        groups: dict[str, list[float]] = defaultdict(list)
-        for guess in guesses:
-            groups[guess.question.group or guess.question.id].append(guess.value)
-        return math.fsum(map(math.prod, groups.values())) / len(groups)
+        items = _by_item(guesses) if self.whole_groups else [[guess.value] for guess in guesses]
+        return math.fsum(map(math.prod, items)) / len(items)
+
+
+def _by_item(graded: Sequence[Graded]) -> list[list[float]]:
+    """The scores of each item's variants."""
+    items: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for one in graded:
+        items[item_of(one.question)].append(one.value)
+    return list(items.values())
 
 
 # --- one answer -------------------------------------------------------------------------------------------------
@@ -90,11 +93,21 @@ def contains(question: Question, prediction: str) -> float:
     return float(any(f" {normalise.plain(reference)} " in said for reference in question.references))
 
 
+def ocrbench(question: Question, prediction: str) -> float:
+    """OCRBench (Liu et al. 2024): a reference stands anywhere in the answer, case and line breaks apart.
+
+    The official script leaves out all spaces where handwritten formulas are compared; this does not.
+    """
+    said = " ".join(prediction.lower().split())
+    return float(any(" ".join(reference.lower().split()) in said for reference in question.references))
+
+
 def vqa_accuracy(question: Question, prediction: str) -> float:
     """VQA v2 (Antol et al. 2015; Goyal et al. 2017): min(agreeing references / 3, 1).
 
     Averaged over leaving out each reference in turn, as people were scored against the nine others. A single reference
-    is simply right or wrong.
+    is simply right or wrong. All is normalised first; the official script leaves that out where all references are the
+    same word for word, and there takes "Yes" for wrong if they say "yes".
     """
     said = normalise.vqa(prediction)
     agrees = [normalise.vqa(reference) == said for reference in question.references]
@@ -105,18 +118,35 @@ def vqa_accuracy(question: Question, prediction: str) -> float:
 
 
 def gqa(question: Question, prediction: str) -> float:
-    """GQA (Hudson and Manning 2019): the whole answer is the reference; case and punctuation do not count."""
+    """GQA (Hudson and Manning 2019): the whole answer is the reference, articles included; case and punctuation apart.
+
+    The official script compares the bare strings: LLaVA lowers the answers and drops their full stop before.
+    """
     return float(normalise.words_only(prediction) in map(normalise.words_only, question.references))
 
 
 def yes_no(question: Question, prediction: str) -> float | None:
-    """POPE (Li et al. 2023) and MME (Fu et al. 2023): whether yes or no, read from the answer, is right."""
+    """POPE (Li et al. 2023): whether yes or no, read from the answer's first sentence, is right.
+
+    The official script reads a no from the words no and not, and takes everything else for a yes. Here none and
+    contractions (isn't) are a no too, and an answer that says neither cannot be parsed.
+    """
     said = parsing.yes_no(prediction)
     return None if said is None else float(said == parsing.yes_no(question.answer))
 
 
+def mme(question: Question, prediction: str) -> float | None:
+    """MME (Fu et al. 2023): whether yes or no, within the answer's first four characters, is right."""
+    said = parsing.prefix_yes_no(prediction)
+    return None if said is None else float(said == parsing.prefix_yes_no(question.answer))
+
+
 def relaxed_accuracy(question: Question, prediction: str) -> float:
-    """ChartQA (Masry et al. 2022): within 5 % of a numeric reference other than zero, else equal but for case."""
+    """ChartQA (Masry et al. 2022): within 5 % of a numeric reference other than zero, else equal but for case.
+
+    "20%" is 0.2, on either side. Years are numbers like others, so 1990 passes for 2019: so it does in the official
+    metric, and scores are compared with those.
+    """
     return max(_relaxed(reference, prediction) for reference in question.references)
 
 
@@ -128,7 +158,10 @@ def _relaxed(reference: str, prediction: str) -> float:
 
 
 def anls(question: Question, prediction: str) -> float:
-    """Average normalised Levenshtein similarity (Biten et al. 2019): the best reference's, 0 at a distance of 0.5."""
+    """Average normalised Levenshtein similarity (Biten et al. 2019): the best reference's, 0 from a distance of 0.5 on.
+
+    At exactly 0.5 DocVQA's script gives 0.5; the paper, and this, give 0.
+    """
     said = " ".join(prediction.lower().split())
     best = 0.0
     for reference in question.references:
@@ -154,8 +187,8 @@ def multiple_choice(question: Question, prediction: str) -> float | None:
     return None if said is None else float(said == parsing.option(question.answer, question.choices))
 
 
-def refcoco(question: Question, prediction: str) -> float | None:
-    """RefCOCO's accuracy (Yu et al. 2016): the box and the reference's share at least half of their union.
+def refcoco_accuracy(question: Question, prediction: str) -> float | None:
+    """RefCOCO's accuracy@0.5 (Yu et al. 2016): the box and the reference's share at least half of their union.
 
     Numbers that are all at most 1 are shares of the picture's sides, others are pixels.
     """
@@ -171,7 +204,7 @@ def refcoco(question: Question, prediction: str) -> float | None:
 
 
 def pope_figures(graded: Sequence[Graded]) -> dict[str, float]:
-    """POPE's accuracy, precision, recall and F1 of yes, and the share of yes among the answers."""
+    """POPE's precision, recall and F1 of yes, and the share of yes among the answers."""
     said = [parsing.yes_no(one.prediction) == "yes" for one in graded]
     wanted = [parsing.yes_no(one.question.answer) == "yes" for one in graded]
     hits = sum(a and b for a, b in zip(said, wanted, strict=True))
@@ -187,11 +220,9 @@ def pope_figures(graded: Sequence[Graded]) -> dict[str, float]:
 
 def mme_figures(graded: Sequence[Graded]) -> dict[str, float]:
     """MME's accuracy+ (both questions of a picture right) and score: the sum of both in per cent, 0 to 200."""
-    pairs: dict[str, list[float]] = defaultdict(list)
-    for one in graded:
-        pairs[one.question.group or str(one.question.image)].append(one.value)
+    pairs = _by_item(graded)
     accuracy = math.fsum(one.value for one in graded) / len(graded)
-    plus = sum(min(values) == 1 for values in pairs.values()) / len(pairs)
+    plus = sum(min(values) == 1 for values in pairs) / len(pairs)
     return {"accuracy_plus": plus, "mme_score": 100 * (accuracy + plus)}
 
 
@@ -203,20 +234,26 @@ def circular_figures(graded: Sequence[Graded]) -> dict[str, float]:
 METRICS: dict[str, Metric] = {
     "exact": Metric("the whole answer, without case, punctuation and articles", exact),
     "contains": Metric("a reference stands in the answer, as whole words", contains),
-    "vqa_accuracy": Metric("VQA v2: min(agreeing references / 3, 1), leaving out one at a time", vqa_accuracy),
-    "gqa": Metric("GQA: the whole answer, without case and punctuation", gqa),
-    "pope": Metric("POPE: yes or no", yes_no, pope_figures, closed=2),
-    "mme": Metric("MME: yes or no, and both questions of a picture", yes_no, mme_figures, closed=2),
-    "relaxed_accuracy": Metric("ChartQA: numbers within 5 %, other answers whole", relaxed_accuracy),
-    "anls": Metric("DocVQA: Levenshtein similarity, 0 at a distance of half", anls),
+    "vqa_accuracy": Metric(
+        "VQA v2: min(agreeing references / 3, 1), leaving out one at a time", vqa_accuracy, "Goyal et al. 2017"
+    ),
+    "gqa": Metric("GQA: the whole answer, without case and punctuation", gqa, "Hudson and Manning 2019"),
+    "pope": Metric("POPE: yes or no", yes_no, "Li et al. 2023", pope_figures, closed=2),
+    "mme": Metric("MME: yes or no, and both questions of a picture", mme, "Fu et al. 2023", mme_figures, closed=2),
+    "relaxed_accuracy": Metric(
+        "ChartQA: numbers within 5 %, other answers whole", relaxed_accuracy, "Masry et al. 2022"
+    ),
+    "anls": Metric("DocVQA: Levenshtein similarity, 0 from a distance of half on", anls, "Biten et al. 2019"),
+    "ocrbench": Metric("OCRBench: a reference stands anywhere in the answer", ocrbench, "Liu et al. 2024"),
     "multiple_choice": Metric("the choice named by letter or text", multiple_choice),
     "circular": Metric(
         "MMBench: the choice named, right in all orders of the choices",
         multiple_choice,
+        "Liu et al. 2023",
         circular_figures,
         whole_groups=True,
     ),
-    "refcoco": Metric("RefCOCO: boxes that share half of their union", refcoco),
+    "refcoco_accuracy": Metric("RefCOCO: boxes that share half of their union", refcoco_accuracy, "Yu et al. 2016"),
 }
 
 

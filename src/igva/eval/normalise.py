@@ -3,44 +3,55 @@
 from __future__ import annotations
 
 import re
-import string
+import unicodedata
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = ("a", "an", "the")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+# 3.5 is not 35, and 2-4 not 24: marks inside and signs before a number are part of it
+_OF_NUMBER = r"(?<=\d)[.,:/-](?=\d)|(?<!\w)[-.](?=\.?\d)"
+_MARK = re.compile(rf"{_OF_NUMBER}|([^\w\s]|_)")
 
 
 def plain(text: str) -> str:
-    """Lower case, without punctuation and articles."""
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", words_only(text)).split())
+    """Lower case, without punctuation and articles; an article that is all there is stays (it may be option A)."""
+    words = words_only(text)
+    return " ".join(word for word in words.split() if word not in _ARTICLES) or words
 
 
 def words_only(text: str) -> str:
-    """Lower case, without punctuation, single spaces."""
-    return " ".join(text.lower().translate(_PUNCTUATION).split())
+    """Lower case, without punctuation, single spaces; a text of nothing but punctuation stays."""
+    text = " ".join(unicodedata.normalize("NFC", text).lower().split())
+    bare = _MARK.sub(lambda found: "" if _falls(found[1]) else found[0], _THOUSANDS.sub("", text))
+    return " ".join(bare.split()) or text
+
+
+def _falls(mark: str | None) -> bool:
+    """Whether a character is punctuation or a symbol; vowel signs of other scripts are neither."""
+    return mark is not None and unicodedata.category(mark)[0] in "PS"
 
 
 # --- VQA v2 -----------------------------------------------------------------------------------------------------
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(_NUMBERS)}}
-_ARTICLES = ("a", "an", "the")
-# Contractions that are often written without their apostrophe. Those that are a word of their own without it
-# (its, were, well, shell, id) stay as they are.
+# The official script's contractions, as far as it can meet them in lower case. Those that are a word of their own
+# without the apostrophe (its, were, well, shell, id) are not among them.
 _CONTRACTIONS = (
-    "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's "
-    "i'm i've isn't it'd it'll let's ma'am might've mightn't must've mustn't needn't o'clock oughtn't shan't "
-    "should've shouldn't somebody'd somebody'll somebody's someone'd someone'll someone's something'd something'll "
-    "that'd that's there'd there're there's they'd they'll they're they've 'twas wasn't we've weren't what'll what're "
-    "what's what've when's where'd where's where've who'd who'll who's who've why'll why're why's won't would've "
-    "wouldn't y'all you'd you'll you're you've"
+    "ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd "
+    "he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't "
+    "needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd "
+    "somebody'd've somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've "
+    "something'll that's there'd there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't "
+    "we'd've we've weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's "
+    "who've why'll why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll "
+    "you're you've"
 )
-_DOUBLE = (
-    "couldn't've hadn't've he'd've i'd've it'd've mightn't've she'd've shouldn't've they'd've we'd've "
-    "wouldn't've you'd've"
-)
-_APOSTROPHES = {word.replace("'", ""): word for word in _CONTRACTIONS.split()}
-for _word in _DOUBLE.split():  # either apostrophe may be missing, not both
-    _head, _middle, _tail = _word.split("'")
-    _APOSTROPHES |= {f"{_head}{_middle}'{_tail}": _word, f"{_head}'{_middle}{_tail}": _word}
+_APOSTROPHES = {  # any one apostrophe may be missing
+    word[:place] + word[place + 1 :]: word
+    for word in _CONTRACTIONS.split()
+    for place, letter in enumerate(word)
+    if letter == "'"
+}
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 

@@ -24,43 +24,58 @@ def yes_no(text: str) -> str | None:
     return "yes" if "yes" in words else None
 
 
+def prefix_yes_no(text: str) -> str | None:
+    """``yes`` or ``no`` within the first four characters: MME's reading (Fu et al. 2023)."""
+    start = text.strip().lower()[:4]
+    return "yes" if "yes" in start else "no" if "no" in start else None
+
+
 def option(text: str, choices: Sequence[str]) -> int | None:
     """Which of the choices an answer names, by letter (``B``, ``(b)``, ``B. dog``, ``the answer is B``) or by text.
 
-    A lone capital ``A`` before a word is an article, not a letter; an answer that names two choices names none.
+    A capital ``A`` before a word is an article, and ``I`` a pronoun, unless nothing else can be meant. An answer that
+    names two choices names none.
     """
     letters = LETTERS[: len(choices)]
-    text = text.strip()
+    text = re.sub(r"[*`]", "", text).strip()
     names = [plain(choice) for choice in choices]
-    if plain(text) in names and names.count(plain(text)) == 1:
-        return names.index(plain(text))
-    inside = f"[{letters}{letters.lower()}]"
-    for pattern in (
-        rf"[\(\[]?({inside})[\)\]]?[.:,]?",  # nothing but the letter
-        rf"[\(\[]({inside})[\)\]].*|({inside})[.:\)].*",  # (B) dog; B. dog
-        rf".*\b(?:answer|option|choice)(?: is)?:?\s*[\(\[]?([{letters}])[\)\]]?(?:[\s.:,\)].*)?",
-    ):
-        if match := re.fullmatch(pattern, text, re.DOTALL | re.IGNORECASE if "answer" in pattern else re.DOTALL):
-            letter = next(group for group in match.groups() if group)
-            return letters.index(letter.upper())
     said = plain(text)
-    found = [i for i, name in enumerate(names) if name and re.search(rf"\b{re.escape(name)}\b", said)]
+    if names.count(said) == 1:
+        return names.index(said)
+    any_case = f"[{letters}{letters.lower()}]"
+    patterns = (
+        rf"[(\[]?({any_case})[)\]]?[.:,]?",  # nothing but the letter
+        rf"[(\[]({any_case})[)\]].*",  # (B) dog
+        rf"({any_case})[.:)].*",  # B. dog
+        rf"([{letters}])(?:\s*\n| [-–—] ).*",  # B, and on the next line why
+        rf".*\b(?i:answer|option|choice)(?i: is)?:?\s*[(\[]?({any_case})(?:[.:,)\]].*|\s*\n.*|)",  # the answer is B.
+    )
+    for pattern in patterns:
+        if match := re.fullmatch(pattern, text, re.DOTALL):
+            return letters.index(match[1].upper())
+    found = [i for i, name in enumerate(names) if name and f" {name} " in f" {said} "]
     # "polar bear" names "bear" too: the longer one is meant
     found = [i for i in found if not any(j != i and f" {names[i]} " in f" {names[j]} " for j in found)]
     if len(found) == 1:
         return found[0]
+    if match := re.search(rf"\b(?i:answer|option|choice)(?i: is)?:? ([{letters}])\b", text):  # option A fits best
+        return letters.index(match[1])
     if found:
         return None
-    alone = {letter for letter in re.findall(rf"\b([{letters}])\b(?!')", text) if letter not in "AI"}
+    alone = set(re.findall(rf"\b(?![AI] (?!and\b|or\b|is\b)[a-z])([{letters}])\b(?!')", text))
     return letters.index(alone.pop()) if len(alone) == 1 else None
 
 
 def box(text: str) -> Box | None:
-    """The first four numbers as left, top, right, bottom; None unless right > left and bottom > top."""
-    numbers = [float(found) for found in re.findall(_NUMBER, text, re.IGNORECASE)[:4]]
-    if len(numbers) < 4:
+    """The first four numbers in a row as left, top, right, bottom; None unless right > left and bottom > top.
+
+    In a row: nothing but spaces, commas, semicolons and brackets stand between them, as in ``[1, 2, 3, 4]`` and
+    ``(1,2),(3,4)``.
+    """
+    row = re.search(rf"(?<![\w.]){_NUMBER}(?:[\s,;()\[\]]+{_NUMBER}){{3}}", text, re.IGNORECASE)
+    if row is None:
         return None
-    left, top, right, bottom = numbers
+    left, top, right, bottom = map(float, re.findall(_NUMBER, row[0], re.IGNORECASE))
     return (left, top, right, bottom) if right > left and bottom > top else None
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from bisect import bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from igva.data.records import TURN_KEYS, Record, image_names, record_from
 from igva.errors import UserError
+from igva.model.processing_igva import ANSWER_FORMATS, instruction_text
 from igva.study.items import pick
 
 _NEEDED = ("id", "image", "question", "answer")
@@ -79,9 +81,42 @@ def read_questions(path: Path, category_field: str = "category") -> list[Questio
 
 
 def pick_questions(questions: Sequence[Question], limit: int | None) -> list[Question]:
-    """At most ``limit`` questions, as alike in number per task as they go, in their own order."""
-    chosen: list[Any] = pick(questions, limit)  # type: ignore[arg-type]  # it reads the task alone
-    return chosen
+    """At most ``limit`` questions, as alike in number per task as they go, in their own order.
+
+    The variants of an item stay together: half a group is easier to get right as a whole. At least one item is taken.
+    """
+    if limit is None or limit >= len(questions):
+        return list(questions)
+    items: dict[tuple[str, str], list[Question]] = defaultdict(list)
+    for question in questions:
+        items[item_of(question)].append(question)
+    firsts = [members[0] for members in items.values()]
+
+    def taken(count: int) -> list[Question]:
+        few: list[Any] = pick(firsts, count)  # type: ignore[arg-type]  # it reads the task alone
+        chosen = set(map(item_of, few))
+        return [question for question in questions if item_of(question) in chosen]
+
+    fitting = bisect_right(range(1, limit + 1), limit, key=lambda count: len(taken(count)))
+    return taken(max(fitting, 1))
+
+
+def item_of(question: Question) -> tuple[str, str]:
+    """What a question is a variant of: its group within its task, for MME's pairs the picture, else itself."""
+    if question.group:
+        return question.task, f"group {question.group}"
+    return question.task, f"image {question.image}" if question.metric == "mme" else f"id {question.id}"
+
+
+def with_format(questions: Sequence[Question], request: str) -> list[Question]:
+    """The questions with another request for a form of answer at their end, or with none (``""``).
+
+    Raises:
+        UserError: the request is none that the processor knows, so the fusion would take it for part of the question.
+    """
+    if request and request not in ANSWER_FORMATS:
+        raise UserError(f"unknown answer suffix {request!r}: use one of " + " | ".join(ANSWER_FORMATS))
+    return [replace(q, question="\n".join(filter(None, (instruction_text(q.question), request)))) for q in questions]
 
 
 def _entries(path: Path) -> Iterator[Any]:
@@ -118,6 +153,8 @@ def _of_entry(entry: dict[str, Any], number: int, path: Path, category_field: st
             raise UserError(f"{place} lacks {key!r}; {', '.join(_NEEDED)} are needed")
         if not isinstance(entry[key], str) and key in ("image", "question"):
             raise UserError(f"{place}: its {key} is not text")
+    if isinstance(entry["answer"], (list, dict)):
+        raise UserError(f"{place}: its answer is not text (several references go into 'answers')")
     return Question(
         id=str(entry["id"]),
         image=path.parent / entry["image"],

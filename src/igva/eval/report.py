@@ -23,8 +23,10 @@ def score_table(scores: dict[str, Any]) -> Table:
     across = [(task, row) for task, row in scores["tasks"].items() if row["category"] not in scores["categories"]]
     rows += [_row(row["category"], task, row) for task, row in across]
     count, unparsed = scores["questions"], scores["unparsed"]
-    rows.append(["mean of tasks", "", scores["mean"], None, None, scores["chance"], count, unparsed])
-    rows.append(["mean of categories", "", scores["mean_categories"], None, None, None, count, unparsed])
+    for what, tail in (("mean", ""), ("mean_categories", "_categories")):
+        low, high = scores[f"interval{tail}"]
+        name = f"mean of {tail.removeprefix('_') or 'tasks'}"
+        rows.append([name, "", scores[what], low, high, scores[f"chance{tail}"], count, unparsed])
     return Table(
         "scores", "Accuracy in per cent", COLUMNS, rows, "Low and high: 95 % interval. Unparsed answers count as wrong."
     )

@@ -24,9 +24,11 @@ from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 
 PREDICTIONS, SCORES, SETTINGS = "predictions.jsonl", "scores.json", "settings.json"
+# Fields of the configuration that change answers where the weights stay the same.
+_WAYS = ("fusion", "fusion_kwargs", "image_size", "vision_pool", "instruction_pooling", "instruction_normalize")
 _PACKAGES = ("igva", "torch", "transformers")
 # What an answer depends on. The other settings are told, not compared: a model may be moved, a batch made smaller.
-_BINDING = ("fingerprint", "questions", "max_new_tokens", "dtype", "zero_images", "prompt", "versions")
+_BINDING = ("fingerprint", "processor", "questions", "max_new_tokens", "dtype", "zero_images", "prompt", "versions")
 
 
 def evaluate(
@@ -134,6 +136,7 @@ def _settings(
     return {
         "checkpoint": str(model.config.name_or_path),
         "fingerprint": fingerprint(model),
+        "processor": hashlib.sha256(processor.image_processor.to_json_string().encode()).hexdigest()[:16],
         "questions": question_hash(questions),
         "max_new_tokens": max_new_tokens,
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -146,8 +149,13 @@ def _settings(
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """A short hash of some 256 numbers of every weight: another checkpoint under the same path is another model."""
+    """A short hash of some 256 numbers of every weight, and of how the model uses them.
+
+    Another checkpoint under the same path is another model; so are the same weights that read another layer.
+    """
     digest = hashlib.sha256()
+    config = getattr(model, "config", None)
+    digest.update(json.dumps([getattr(config, name, None) for name in _WAYS]).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())
         flat = value.detach().reshape(-1)
@@ -172,7 +180,10 @@ def question_hash(questions: Sequence[Question]) -> str:
 def _claim(out: Path, settings: Mapping[str, Any]) -> None:
     """Note the settings, or compare them with those the folder was begun with."""
     file = out / SETTINGS
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        known = dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    except (ValueError, TypeError):  # another program's, or damaged
+        known = {}
     if (out / PREDICTIONS).exists() and "fingerprint" not in known:
         raise UserError(f"{out / PREDICTIONS} was written under unknown settings: name another --out")
     for key in _BINDING:
@@ -209,10 +220,10 @@ def _read_predictions(file: Path, questions: Sequence[Question]) -> dict[str, st
     for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []:
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+            if entry["id"] in wanted:
+                done[entry["id"]] = str(entry["prediction"])
+        except (ValueError, KeyError, TypeError):
             continue
-        if entry["id"] in wanted:
-            done[entry["id"]] = entry["prediction"]
     return done
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from igva.eval.metrics import METRICS, Graded
 from igva.eval.questions import Question
-from igva.eval.statistics import mean_interval, proportion_interval
+from igva.eval.statistics import mean_interval, mean_of_means_interval, proportion_interval
 
 
 def grade_all(questions: Sequence[Question], predictions: Mapping[str, str]) -> list[Graded]:
@@ -23,15 +23,19 @@ def summarise(graded: Sequence[Graded]) -> dict[str, Any]:
     Returns:
         ``tasks`` and ``categories``: name → ``accuracy``, ``interval`` (95 %), ``chance`` (None where a question is
         open), ``questions``, ``unparsed``, ``metric``; tasks also ``category`` and ``figures`` of the metric.
-        ``mean`` over the tasks and its ``chance``, ``mean_categories`` over the categories; ``questions`` and
-        ``unparsed`` in all.
+        ``mean`` over the tasks with its ``interval`` and ``chance``, ``mean_categories`` over the categories with
+        ``interval_categories`` and ``chance_categories``; ``questions`` and ``unparsed`` in all.
     """
-    tasks = {name: _task(members) for name, members in _split(graded, "task").items()}
-    categories = {name: _entry(members) for name, members in _split(graded, "category").items()}
+    by_task, by_category = _split(graded, "task"), _split(graded, "category")
+    tasks = {name: _task(members) for name, members in by_task.items()}
+    categories = {name: _entry(members) for name, members in by_category.items()}
     return {
         "mean": _mean([entry["accuracy"] for entry in tasks.values()]),
-        "mean_categories": _mean([entry["accuracy"] for entry in categories.values()]),
+        "interval": _percents(mean_of_means_interval([_units(members) for members in by_task.values()])),
         "chance": _mean([entry["chance"] for entry in tasks.values()]),
+        "mean_categories": _mean([entry["accuracy"] for entry in categories.values()]),
+        "interval_categories": _percents(mean_of_means_interval([_units(members) for members in by_category.values()])),
+        "chance_categories": _mean([entry["chance"] for entry in categories.values()]),
         "questions": len(graded),
         "unparsed": sum(one.score is None for one in graded),
         "categories": categories,
@@ -63,15 +67,19 @@ def _entry(graded: Sequence[Graded]) -> dict[str, Any]:
     chances = [(METRICS[name].chance(members), len(units[name])) for name, members in parts.items()]
     known = [(chance, count) for chance, count in chances if chance is not None]
     chance = math.fsum(c * n for c, n in known) / len(values) if len(known) == len(chances) else None
-    low, high = _interval(values)
     return {
         "accuracy": _percent(math.fsum(values) / len(values)),
-        "interval": [_percent(max(0.0, low)), _percent(min(1.0, high))],
+        "interval": _percents(_interval(values)),
         "chance": None if chance is None else _percent(chance),
         "questions": len(graded),
         "unparsed": sum(one.score is None for one in graded),
         "metric": ", ".join(parts),
     }
+
+
+def _units(graded: Sequence[Graded]) -> list[float]:
+    """The scores of the independent items, whatever their metrics."""
+    return [value for name, members in _by_metric(graded).items() for value in METRICS[name].units(members)]
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:
@@ -91,6 +99,11 @@ def _by_metric(graded: Sequence[Graded]) -> dict[str, list[Graded]]:
 def _mean(values: Sequence[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return round(math.fsum(present) / len(present), 2) if len(present) == len(values) else None
+
+
+def _percents(interval: tuple[float, float]) -> list[float]:
+    low, high = interval
+    return [_percent(max(0.0, low)), _percent(min(1.0, high))]
 
 
 def _percent(share: float) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import pvariance
 from typing import Any
 
 from igva.errors import UserError
@@ -30,6 +32,18 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, 
     error = float(_stats().sem(values))
     low, high = _stats().t.interval(level, len(values) - 1, loc=mean, scale=error)
     return float(low), float(high)
+
+
+def mean_of_means_interval(groups: Sequence[Sequence[float]], level: float = 0.95) -> tuple[float, float]:
+    """Interval of the unweighted mean of the groups' mean scores (0..1), the groups themselves being fixed.
+
+    By the normal law. The spread within a group is that of its scores with two right and two wrong ones added (Agresti
+    and Coull 1998), since a few scores that happen to be equal do not show that all are.
+    """
+    mean = math.fsum(math.fsum(values) / len(values) for values in groups) / len(groups)
+    squares = [pvariance([*values, 0.0, 0.0, 1.0, 1.0]) / (len(values) + 4) for values in groups]
+    half = float(_stats().norm.ppf(0.5 + level / 2)) * math.sqrt(math.fsum(squares)) / len(groups)
+    return mean - half, mean + half
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -6,6 +6,7 @@ Letters: ``I`` images, ``N`` patches, ``D`` vision width, ``M`` attention heads,
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -50,26 +51,34 @@ class DeformableAttention(nn.Module):
 
     def forward(self, query: Tensor, values: Tensor) -> Tensor:
         """Query ``(I, N, D)`` on a square grid, values ``(I, V, N, D)`` on the same → ``(I, N, D)``."""
-        images, patches, width = query.shape
+        images, patches, _ = query.shape
         heads, levels, points = self.num_heads, self.num_levels, self.num_points
-        side = math.isqrt(patches)
-        # (I, V, N, D) -> (I·V·M, D/M, side, side): a small picture per level and head
-        maps = self.value_proj(values).view(images, levels, side, side, heads, width // heads)
-        maps = maps.permute(0, 1, 4, 5, 2, 3).reshape(-1, width // heads, side, side)
         offsets = self.sampling_offsets(query).view(images, patches, heads, levels, points, 2)
         weights = self.attention_weights(query).view(images, patches, heads, levels * points)
-        weights = weights.float().softmax(dim=-1).view(images, patches, heads, levels, points)
-        centre = (torch.arange(side, device=query.device, dtype=torch.float32) + 0.5) / side
-        rows, columns = torch.meshgrid(centre, centre, indexing="ij")
-        reference = torch.stack([columns, rows], dim=-1).view(1, patches, 1, 1, 1, 2)
-        places = reference + offsets.float() / side  # offsets are in patches, places in 0..1
-        grid = (2 * places - 1).permute(0, 3, 2, 1, 4, 5).reshape(-1, patches, points, 2)
-        read = functional.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        # (I·V·M, D/M, N, P) -> weighted sum over levels and points -> (I, N, D)
-        read = read.view(images, levels, heads, width // heads, patches, points)
-        mixed = torch.einsum("ivmdnp,inmvp->inmd", read, weights).reshape(images, patches, width)
+        values = self.value_proj(values)
+        device = query.device.type  # "meta", where costs are counted, knows no autocast
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+            weights = weights.float().softmax(dim=-1).view(images, patches, heads, levels, points)
+            mixed = self._read(values.float(), offsets.float(), weights)
         out: Tensor = self.output_proj(mixed.to(query.dtype))
         return out
+
+    def _read(self, values: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+        """``(I, V, N, D)``, offsets in patches ``(I, N, M, V, P, 2)``, weights ``(I, N, M, V, P)`` → ``(I, N, D)``."""
+        images, levels, patches, width = values.shape
+        heads, side = self.num_heads, math.isqrt(patches)
+        # (I, V, N, D) -> (I·V·M, D/M, side, side): a small picture per level and head
+        maps = values.view(images, levels, side, side, heads, width // heads).permute(0, 1, 4, 5, 2, 3)
+        centre = (torch.arange(side, device=values.device, dtype=torch.float32) + 0.5) / side
+        rows, columns = torch.meshgrid(centre, centre, indexing="ij")
+        reference = torch.stack([columns, rows], dim=-1).view(1, patches, 1, 1, 1, 2)
+        places = reference + offsets / side  # 0..1
+        grid = (2 * places - 1).permute(0, 3, 2, 1, 4, 5).flatten(0, 2)  # (I·V·M, N, P, 2)
+        read = functional.grid_sample(
+            maps.flatten(0, 2), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        )  # (I·V·M, D/M, N, P)
+        read = read.view(images, levels, heads, width // heads, patches, -1)
+        return torch.einsum("ivmdnp,inmvp->inmd", read, weights).reshape(images, patches, width)
 
 
 class RingOffsets(nn.Linear):
@@ -136,7 +145,9 @@ class MMFuserFusion(Fusion):
         layers = config.layers if config.layers is not None else published_layers(dims.num_layers)
         if len(layers) < 2:
             raise ValueError(f"layers {layers}: name at least one shallower layer and the base layer")
-        if width % config.num_heads:
+        if config.num_points < 1:
+            raise ValueError(f"num_points {config.num_points}: each head reads at least one point per level")
+        if config.num_heads < 1 or width % config.num_heads:
             raise ValueError(f"num_heads {config.num_heads} does not divide the vision width {width}")
         if math.isqrt(dims.num_patches) ** 2 != dims.num_patches:
             raise ValueError(f"mmfuser needs a square grid of patches, not {dims.num_patches}")

@@ -4,8 +4,12 @@ Letters: ``I`` images, ``L`` encoder layers, ``N`` patches, ``D`` vision width, 
 
 The paper leaves open, and this file chooses: the question is igva's sentence vector (theirs pools CLIP's text encoder);
 keys and query are as wide as ``router_dim`` (default: the vision width) and without bias; the layers that are picked
-share what remains by renormalising; the load-balance loss counts a layer as used where it is picked; the temperature
-falls linearly over ``anneal_steps`` training steps.
+share what remains by renormalising, after the hybrid's mixture and not before; equal shares are picked from the deepest
+layer down, which is what an image without a question gets; the load-balance loss counts a layer as used where it is
+picked, over the images that were asked about; the temperature divides every score, those that KL compares too, and
+falls linearly over ``anneal_steps`` forward passes in training mode; the base layer is also one of those to pick from.
+
+With ``top_k`` 1 the picked share is 1 whatever the scores: the router learns from the load-balance loss alone.
 """
 
 from __future__ import annotations
@@ -23,13 +27,35 @@ from .vision_layers import VisionLayers, resolve_tap
 class MolFusionConfig(FusionConfig):
     """The defaults are the published ones where the text has them."""
 
-    top_k: int = 4  # layers that are kept, 1 to 4 in the paper
+    top_k: int = 2  # layers that are kept; the paper has 1 to 4, the best of each benchmark
     router_dim: int | None = None  # None: the vision width
     base_layer: int = -2  # what the hybrid falls back on
     load_balance_coef: float = 0.01
     temperature: float = 1.0  # of the softmax over layers, at the end
     start_temperature: float = 2.0  # at the beginning, where anneal_steps is set
     anneal_steps: int = 0  # training steps from one to the other; 0: the end from the start
+
+
+class Temperature(nn.Module):
+    """What scores are divided by; each call in training mode is a step from the start to the end."""
+
+    seen: Tensor
+
+    def __init__(self, config: MolFusionConfig):
+        super().__init__()
+        self.start, self.end, self.steps = config.start_temperature, config.temperature, config.anneal_steps
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))  # saved: a resumed run goes on where it was
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.seen)
+
+    def forward(self) -> Tensor | float:
+        if not self.steps:
+            return self.end
+        done = (self.seen / self.steps).clamp(max=1)
+        if self.training:
+            self.seen += 1
+        return self.start + (self.end - self.start) * done
 
 
 class LayerScores(nn.Module):
@@ -56,51 +82,57 @@ class _MolFusion(Fusion):
     summary = "the question picks a few layers"
     source = "MoL 2026, arXiv 2610.09440"
     config: MolFusionConfig
-    _seen: Tensor
 
     def __init__(self, config: MolFusionConfig, dims: FusionDims):
         super().__init__(config, dims)
         assert dims.instruction_dim is not None  # checked by Fusion
         if not 1 <= config.top_k <= dims.num_layers:
             raise ValueError(f"top_k {config.top_k} does not fit {dims.num_layers} layers")
+        if min(config.temperature, config.start_temperature) <= 0:
+            raise ValueError("temperature and start_temperature must be more than 0")
+        if config.router_dim is not None and config.router_dim < 1:
+            raise ValueError(f"router_dim {config.router_dim} must be 1 or more, or left out for the vision width")
         self.layer_groups = tuple((layer,) for layer in range(1, dims.num_layers + 1))
         self.taps = (resolve_tap([config.base_layer], dims.num_layers), *self.layer_groups)
         self.output_dim = dims.vision_dim
         self.num_tokens = dims.num_patches
         self.scores = LayerScores(dims.instruction_dim, dims.vision_dim, config.router_dim or dims.vision_dim)
-        self.register_buffer("_seen", torch.zeros((), dtype=torch.long))  # training steps so far
-
-    def temperature(self) -> float:
-        """What the scores are divided by; counts one more step where the module is training."""
-        config = self.config
-        if not config.anneal_steps:
-            return config.temperature
-        done = min(1.0, int(self._seen) / config.anneal_steps)
-        if self.training:
-            self._seen += 1
-        return config.start_temperature + (config.temperature - config.start_temperature) * done
+        self.temperature = Temperature(config)
 
     def shares(self, scores: Tensor) -> Tensor:
         """Softmax over layers, ``(I, L, …)`` → ``(I, …, L)``."""
         return (scores.float() / self.temperature()).softmax(dim=1).movedim(1, -1)
 
     def pick(self, shares: Tensor) -> Tensor:
-        """The ``top_k`` largest shares, renormalised; the others are zero."""
-        kept = shares.topk(self.config.top_k, dim=-1)
-        picked = torch.zeros_like(shares).scatter(-1, kept.indices, kept.values)
+        """The ``top_k`` largest shares ``(…, L)``, renormalised; the others are zero. Ties go to the deeper layer."""
+        order = shares.flip(-1).sort(dim=-1, descending=True, stable=True).indices
+        kept = shares.shape[-1] - 1 - order[..., : self.config.top_k]
+        picked = torch.zeros_like(shares).scatter(-1, kept, shares.gather(-1, kept))
         return picked / picked.sum(dim=-1, keepdim=True)
 
-    def load_balance(self, shares: Tensor, picked: Tensor) -> Tensor | None:
-        """``L Σ_l f_l P_l`` (Switch, arXiv 2101.03961): f how often a layer is picked, P its mean share."""
+    def load_balance(self, shares: Tensor, picked: Tensor, instruction: Tensor) -> Tensor | None:
+        """``L Σ_l f_l P_l`` (Switch, arXiv 2101.03961): f how often a layer is picked, P its mean share.
+
+        Args:
+            shares, picked: ``(I, L)`` or ``(I, N, L)``.
+            instruction: ``(I, E)``; images that were not asked about, rows of zeros, do not count.
+        """
         if not self.config.load_balance_coef:
             return None
-        flat, used = shares.flatten(0, -2), (picked > 0).float().flatten(0, -2) / self.config.top_k
-        return self.config.load_balance_coef * shares.shape[-1] * (used.mean(dim=0) * flat.mean(dim=0)).sum()
+        used = (picked > 0).to(shares.dtype) / self.config.top_k
+        if shares.dim() == 3:
+            shares, used = shares.mean(dim=1), used.mean(dim=1)
+        asked = instruction.ne(0).any(dim=-1, keepdim=True)  # (I, 1)
+        count = asked.sum().clamp_min(1)
+        often, share = (used * asked).sum(dim=0) / count, (shares * asked).sum(dim=0) / count
+        return self.config.load_balance_coef * shares.shape[-1] * (often * share).sum()
 
     def check(self, instruction: Tensor | None) -> Tensor:
         """The instruction; raises ``ValueError`` where there is none."""
         if instruction is None:
-            raise ValueError("fusion 'mol' needs an instruction for every image: pass instruction_input_ids or embeds")
+            raise ValueError(
+                "the mol fusions need an instruction for every image: pass instruction_input_ids or embeds"
+            )
         return instruction
 
 
@@ -111,10 +143,13 @@ class MolLayerFusion(_MolFusion):
 
     def forward(self, layers: VisionLayers, instruction: Tensor | None) -> FusionOutput:
         single = layers.patches[:, 1:]  # (I, L, N, D)
-        shares = self.shares(self.scores(self.check(instruction), single.mean(dim=2)))  # (I, L)
+        instruction = self.check(instruction)
+        shares = self.shares(self.scores(instruction, single.mean(dim=2)))  # (I, L)
         weights = self.pick(shares)
         features = torch.einsum("il,ilnd->ind", weights.to(single.dtype), single)
-        return FusionOutput(features=features, weights=weights, aux_loss=self.load_balance(shares, weights))
+        return FusionOutput(
+            features=features, weights=weights, aux_loss=self.load_balance(shares, weights, instruction)
+        )
 
 
 class MolPatchFusion(_MolFusion):
@@ -124,17 +159,21 @@ class MolPatchFusion(_MolFusion):
 
     def forward(self, layers: VisionLayers, instruction: Tensor | None) -> FusionOutput:
         single = layers.patches[:, 1:]
-        shares = self.shares(self.scores(self.check(instruction), single))  # (I, N, L)
+        instruction = self.check(instruction)
+        shares = self.shares(self.scores(instruction, single))  # (I, N, L)
         weights = self.pick(shares)
         features = torch.einsum("inl,ilnd->ind", weights.to(single.dtype), single)
-        return FusionOutput(features=features, weights=weights, aux_loss=self.load_balance(shares, weights))
+        return FusionOutput(
+            features=features, weights=weights, aux_loss=self.load_balance(shares, weights, instruction)
+        )
 
 
 class MolHybridFusion(_MolFusion):
     """Both, mixed geometrically, with a way back to the base layer where they disagree.
 
     ``q_n ∝ p_g^(1-β) p_n^β`` with ``β = σ(w·s + b)``; ``γ_n = σ(w_d KL(p_n ‖ p_g) + b_d)``;
-    ``(1 - γ_n) Σ_topk q_nl h_nl + γ_n h_base``. ``w_d`` and ``b_d`` start at zero, so that γ starts at a half.
+    ``(1 - γ_n) Σ_topk q_nl h_nl + γ_n h_base``. ``w_d`` and ``b_d`` start at zero, so that γ starts at a half. The
+    weights that are told are the picked q: they do not count what γ adds to the base layer.
     """
 
     summary = "the question picks a few layers, per picture and patch, or falls back on the base layer"
@@ -160,7 +199,9 @@ class MolHybridFusion(_MolFusion):
         gamma = self.disagreement(apart).to(base.dtype)
         mixed = torch.einsum("inl,ilnd->ind", weights.to(single.dtype), single)
         features = (1 - gamma) * mixed + gamma * base
-        return FusionOutput(features=features, weights=weights, aux_loss=self.load_balance(shares, weights))
+        return FusionOutput(
+            features=features, weights=weights, aux_loss=self.load_balance(shares, weights, instruction)
+        )
 
 
 class Disagreement(nn.Module):

@@ -6,7 +6,8 @@ tokens per image, ``D`` vision width, ``E`` instruction width, ``H`` language-mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -124,7 +125,6 @@ class IgvaModel(IgvaPreTrainedModel):
         self.fusion = build_fusion(config.fusion, config.fusion_kwargs or {}, config.fusion_dims())
         self.projector = build_projector(config, self.fusion.output_dim)
         self.language_model = AutoModel.from_config(config.text_config)
-        self._injecting: list[Any] = []  # handles of the hooks that add to the language model's layers
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -254,19 +254,22 @@ class IgvaModel(IgvaPreTrainedModel):
             )
         return mask[..., None].expand_as(inputs_embeds).to(inputs_embeds.device)
 
-    # The hooks of a training step stay until the next one: gradient checkpointing runs the layers again in backward.
+    # Not to be compiled: a graph keeps the hooks it was traced with. Steps from the cache come past this, compiled.
     @torch.compiler.disable
-    def _inject(self, injections: dict[int, Tensor], mask: Tensor) -> None:
-        """Add ``(I, N', H)`` to the outputs of language-model layers where ``mask (B, S, H)`` is true."""
-        if injections:
-            blocks = encoder_blocks(self.language_model, self.config.text_config.num_hidden_layers)
+    def _inject(self, injections: dict[int, Tensor], mask: Tensor, **inputs: Any) -> Any:
+        """Run the language model, adding ``(I, N', H)`` to outputs of its layers where ``mask (B, S, H)`` is true."""
+        blocks: Any = encoder_blocks(self.language_model, self.config.text_config.num_hidden_layers)
+        with ExitStack() as undo:
             for layer, features in injections.items():
-                self._injecting.append(blocks[layer].register_forward_hook(partial(_add_at, mask, features)))
-
-    @torch.compiler.disable
-    def _stop_injecting(self) -> None:
-        while self._injecting:
-            self._injecting.pop().remove()
+                block, add = blocks[layer], partial(_add_at, mask, features)
+                if block.training and getattr(block, "gradient_checkpointing", False):
+                    # added outside of what backward runs again; hooks are inside or outside, by transformers' version
+                    checkpoint = block._gradient_checkpointing_func
+                    block._gradient_checkpointing_func = partial(_add_after, add, checkpoint)
+                    undo.callback(setattr, block, "_gradient_checkpointing_func", checkpoint)
+                else:
+                    undo.callback(block.register_forward_hook(lambda _, args, out, add=add: add(out)).remove)
+            return self.language_model(**inputs)
 
     def forward(
         self,
@@ -310,8 +313,7 @@ class IgvaModel(IgvaPreTrainedModel):
                 layer_descriptors=layer_descriptors,
             )
 
-        visual_tokens = None
-        self._stop_injecting()
+        visual_tokens, mask, injections = None, None, None
         if image is not None:
             visual_tokens = torch.cat(list(image.pooler_output)).to(inputs_embeds.device, inputs_embeds.dtype)
         if image is not None and visual_tokens is not None and dummy_image:
@@ -321,17 +323,16 @@ class IgvaModel(IgvaPreTrainedModel):
         elif image is not None and visual_tokens is not None:
             mask = self.get_placeholder_mask(input_ids, inputs_embeds, visual_tokens)
             inputs_embeds = inputs_embeds.masked_scatter(mask, visual_tokens)
-            self._inject(image.injections or {}, mask)
+            injections = image.injections
 
-        outputs = self.language_model(
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
+        inputs = {
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "past_key_values": past_key_values,
+            "inputs_embeds": inputs_embeds,
             **kwargs,
-        )
-        if not torch.is_grad_enabled():
-            self._stop_injecting()
+        }
+        outputs = self._inject(injections, mask, **inputs) if injections else self.language_model(**inputs)
         return IgvaModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
             past_key_values=outputs.past_key_values,
@@ -343,10 +344,14 @@ class IgvaModel(IgvaPreTrainedModel):
         )
 
 
-def _add_at(mask: Tensor, features: Tensor, module: nn.Module, args: Any, output: Any) -> Any:
+def _add_at(mask: Tensor, features: Tensor, output: Any) -> Any:
     hidden = output[0] if isinstance(output, tuple) else output  # (B, S, H)
     added = torch.zeros_like(hidden).masked_scatter(mask.to(hidden.device), features.to(hidden))
     return (hidden + added, *output[1:]) if isinstance(output, tuple) else hidden + added
+
+
+def _add_after(add: Callable[[Any], Any], checkpoint: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return add(checkpoint(*args, **kwargs))
 
 
 # These towers resize their position embeddings to the input themselves and take no argument for it.
@@ -513,11 +518,14 @@ class IgvaForConditionalGeneration(IgvaPreTrainedModel, GenerationMixin):
             for count in counts:
                 order += list(range(start, start + count)) * expand_size
                 start += count
-            weights = image.fusion_weights
+            weights, injections = image.fusion_weights, image.injections
             encoded = {
                 "image": IgvaImageFeatures(
                     pooler_output=[image.pooler_output[i] for i in order],
                     fusion_weights=weights[order] if weights is not None else None,
+                    injections=(
+                        {layer: features[order] for layer, features in injections.items()} if injections else None
+                    ),
                 )
             }
         input_ids, model_kwargs = super()._expand_inputs_for_generation(
