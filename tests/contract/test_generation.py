@@ -38,7 +38,7 @@ def test_greedy_tokens_do_not_depend_on_the_batch(fusion, tower, make, user, enc
     model, processor = make(fusion, tower)
     chats = mixed_chats(16, user, picture)
     alone = [new_tokens(model, encode(processor, chat))[0] for chat in chats]
-    assert len({tuple(row) for row in alone}) > 8  # they are different answers
+    assert len({tuple(row) for row in alone}) > 5  # they are different answers
     for size in (2, 8, 16):
         batched = [row for i in range(0, 16, size) for row in new_tokens(model, encode(processor, chats[i : i + size]))]
         assert batched == alone, f"batch {size}"
