@@ -96,8 +96,8 @@ class Fetcher:
                 headers = [(b"Host", target.netloc.encode()), (b"User-Agent", b"igva"), (b"Accept", b"image/*")]
                 async with pool.stream("GET", target.geturl(), headers=headers) as response:
                     if response.status in _REDIRECTS:
-                        location = dict(response.headers).get(b"location", b"").decode("ascii", "replace")
-                        url = urljoin(url, location)
+                        named = {name.lower(): value for name, value in response.headers}
+                        url = urljoin(url, named.get(b"location", b"").decode("ascii", "replace"))
                         continue
                     if response.status != 200:
                         raise Refusal(400, f"the picture's server answered {response.status}", "image_url")

@@ -60,13 +60,17 @@ class Guard:
             self._check(scope["path"], headers)
             body = _Body(receive, self.limits.body_bytes, headers.get(b"content-length"))
         except Refusal as refusal:
-            self.count(_route(scope), refusal.status)
-            await _respond(refusal, send)
+            await self._refuse(scope, refusal, send)
             return
         started = False
 
         async def dress(message: Message) -> None:
             nonlocal started
+            if body.refusal is not None:  # whatever the application makes of a body that broke off
+                if not started:
+                    started = True
+                    await self._refuse(scope, body.refusal, send)
+                return
             if message["type"] == "http.response.start":
                 started = True
                 self.count(_route(scope), message["status"])
@@ -80,8 +84,11 @@ class Guard:
         except Refusal as refusal:
             if started:
                 raise
-            self.count(_route(scope), refusal.status)
-            await _respond(refusal, send)
+            await self._refuse(scope, refusal, send)
+
+    async def _refuse(self, scope: MutableMapping[str, Any], refusal: Refusal, send: Send) -> None:
+        self.count(_route(scope), refusal.status)
+        await _respond(refusal, send)
 
     def _check(self, path: str, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0] if b"host" in headers else ""
@@ -107,6 +114,7 @@ class _Body:
 
     def __init__(self, receive: Receive, most: int, declared: bytes | None):
         self._receive, self._most, self._seen = receive, most, 0
+        self.refusal: Refusal | None = None
         if declared is not None and (not declared.isdigit() or int(declared) > most):
             raise self._too_large()
 
@@ -114,7 +122,8 @@ class _Body:
         message = await self._receive()
         self._seen += len(message.get("body", b""))
         if self._seen > self._most:
-            raise self._too_large()
+            self.refusal = self._too_large()
+            raise self.refusal
         return message
 
     def _too_large(self) -> Refusal:

@@ -27,18 +27,23 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(app: App, listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM; running answers get ten seconds to end."""
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"igva serves on http://{shown}:{port} (stop with Ctrl-C)", flush=True)
+def server(app: App, log_level: str = "warning") -> uvicorn.Server:
+    """The server, not running yet; its running answers get ten seconds to end once it is told to stop."""
     config = uvicorn.Config(
         app,
-        log_level="warning",
+        log_level=log_level,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
+
+
+def run(app: App, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"igva serves on http://{shown}:{port} (stop with Ctrl-C)", flush=True)
+    server(app).run(sockets=[listener])

@@ -22,9 +22,11 @@ class TokenText:
     """
 
     def __init__(self, tokenizer: Any, stops: Sequence[str] = ()):
-        self._tokenizer = tokenizer.backend_tokenizer
+        self._tokenizer = tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
         self._stops = tuple(stops)
+        self._tokens: list[int] = []
+        self._read = ""  # all text so far, whether held back or not
         self._held = ""
         self.stopped = False
 
@@ -32,7 +34,10 @@ class TokenText:
         """The text that is certain now."""
         if self.stopped:
             return ""
-        self._held += self._stream.step(self._tokenizer, token) or ""
+        self._tokens.append(token)
+        new = self._stream.step(self._tokenizer.backend_tokenizer, token) or ""
+        self._read += new
+        self._held += new
         places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if places:
             self.stopped = True
@@ -44,8 +49,12 @@ class TokenText:
         return text
 
     def end(self) -> str:
-        """What was held back, once no more tokens come."""
-        text, self._held = self._held, ""
+        """What was held back, once no more tokens come; half a character becomes a replacement character."""
+        if self.stopped:
+            return ""
+        whole = self._tokenizer.decode(self._tokens, skip_special_tokens=True)
+        rest = whole[len(self._read) :] if whole.startswith(self._read) else ""
+        text, self._held = self._held + rest, ""
         return text
 
 
