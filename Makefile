@@ -9,6 +9,8 @@ OLDEST := .venv-oldest/bin
 LMMS := .venv-lmms/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 PIP_QUIET := -q --disable-pip-version-check
+# One process per core; a file's tests stay together, since they share what is slow to make.
+PARALLEL := -n auto --dist loadfile
 
 .PHONY: demo test test-fast test-oldest test-lmms lint clean
 
@@ -18,14 +20,14 @@ demo: .venv/.ready
 
 test: .venv/.ready
 	$(BIN)/igva models fetch tiny
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: .venv/.ready
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not gpu"
 
 # The oldest transformers that is supported: the behaviours that depend on it.
 test-oldest: .venv-oldest/.ready
-	$(OLDEST)/python -m pytest -m "not slow and not gpu" tests/contract tests/invariants tests/model tests/checkpoints \
+	$(OLDEST)/python -m pytest $(PARALLEL) -m "not slow and not gpu" tests/contract tests/invariants tests/model tests/checkpoints \
 		tests/data tests/train/test_run.py
 
 # Public benchmarks through lmms-eval, offline, on hand-made rows.
@@ -44,14 +46,14 @@ clean:
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install $(PIP_QUIET) "$(TORCH)"
-	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[train,data,quantize,plot,study,dev]'
+	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[train,data,quantize,plot,study,serve,ray,dev]'
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt --no-build-isolation -e '.[deepspeed]'
 	touch $@
 
 .venv-oldest/.ready: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	$(OLDEST)/python -m pip install $(PIP_QUIET) "$(TORCH)"
-	$(OLDEST)/python -m pip install $(PIP_QUIET) -c constraints-oldest.txt -e '.[train,data,study]' pytest pytest-timeout
+	$(OLDEST)/python -m pip install $(PIP_QUIET) -c constraints-oldest.txt -e '.[train,data,study]' pytest pytest-timeout pytest-xdist
 	touch $@
 
 # Without what its packages ask for: torchvision must be built for the very torch that is there, and is not needed.

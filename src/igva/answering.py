@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from transformers.generation.streamers import BaseStreamer
+from transformers.generation.streamers import TextStreamer
 
 from igva.checkpoints.catalog import MODELS
 from igva.data.images import open_image
@@ -140,31 +140,48 @@ def answer(
     question = question.strip()
     if not question:
         raise UserError("the question is empty: say what you want to know about the picture")
-    start = time.perf_counter()
     images = [image] if isinstance(image, (str, Path, Image.Image)) else list(image)
     pictures = [i if isinstance(i, Image.Image) else open_image(i) for i in images]
-    chat = [
-        {
-            "role": "user",
-            "content": [
-                *({"type": "image", "image": p} for p in pictures),
-                {"type": "text", "text": question},
-            ],
-        }
-    ]
+    return reply(model, processor, [user_turn(question, pictures)], max_new_tokens, name=name, load_s=load_s)
+
+
+def user_turn(question: str, pictures: Sequence[Image.Image | None] = ()) -> dict[str, Any]:
+    """The chat message that shows pictures and then asks."""
+    content: list[dict[str, Any]] = [{"type": "image", "image": picture} for picture in pictures]
+    return {"role": "user", "content": [*content, {"type": "text", "text": question}]}
+
+
+def reply(
+    model: IgvaForConditionalGeneration,
+    processor: IgvaProcessor,
+    chat: list[dict[str, Any]],
+    max_new_tokens: int = 64,
+    *,
+    on_text: Callable[[str], None] | None = None,
+    name: str = "",
+    load_s: float = 0.0,
+) -> Answer:
+    """Answer the last turn of a chat.
+
+    Args:
+        chat: messages as ``IgvaProcessor.apply_chat_template`` takes them, pictures as PIL images.
+        on_text: is told each piece of the answer as it comes.
+        name, load_s: only passed through to the result.
+    """
+    start = time.perf_counter()
     inputs = processor.apply_chat_template(
         chat, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
     ).to(model.device)
-    clock = _FirstTokenClock()
+    listener = _Listener(processor.tokenizer, on_text)
     with torch.inference_mode():
         image_inputs = {k: inputs.pop(k) for k in list(inputs) if k not in ("input_ids", "attention_mask")}
-        features = model.get_image_features(**image_inputs) if pictures else None
+        features = model.get_image_features(**image_inputs) if image_inputs else None
         encoded = time.perf_counter()
         ids = model.generate(
             **inputs,
             mm_encoder_outputs={"image": features} if features is not None else None,
             max_new_tokens=max_new_tokens,
-            streamer=clock,
+            streamer=listener,
         )
     words = processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
     end = time.perf_counter()
@@ -173,14 +190,39 @@ def answer(
         answer=words,
         model=name,
         layer_groups=groups,
-        layer_weights=weights[0] if weights is not None and len(pictures) == 1 else weights,
+        layer_weights=weights[0] if weights is not None and len(weights) == 1 else weights,
         timings={
             "load_s": round(load_s, 3),
             "encode_s": round(encoded - start, 3),
-            "first_token_s": round((clock.first or end) - start, 3),
+            "first_token_s": round((listener.first or end) - start, 3),
             "total_s": round(end - start + load_s, 3),
         },
     )
+
+
+@torch.inference_mode()
+def answer_chats(
+    model: IgvaForConditionalGeneration,
+    processor: IgvaProcessor,
+    chats: list[list[dict[str, Any]]],
+    max_new_tokens: int,
+    zero_images: bool = False,
+) -> list[str]:
+    """Answer several chats as one batch, each with its likeliest words.
+
+    Args:
+        zero_images: give the model zeros in place of every picture's features: how a blind control is asked.
+    """
+    inputs = processor.apply_chat_template(
+        chats, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True, padding=True
+    ).to(model.device)
+    if zero_images:
+        layers = model.model.encode_image_layers(inputs.pop("pixel_values"))
+        inputs["layer_patches"] = torch.zeros_like(layers.patches)
+        inputs["layer_descriptors"] = torch.zeros_like(layers.descriptors)
+    ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
+    new = ids[:, inputs["input_ids"].shape[1] :]
+    return [text.strip() for text in processor.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
 def layer_weights(model: Any, features: Any) -> tuple[list[list[int]], list[list[float]] | None]:
@@ -193,20 +235,25 @@ def layer_weights(model: Any, features: Any) -> tuple[list[list[int]], list[list
     return groups, [[round(value, 4) for value in row] for row in rows.tolist()]
 
 
-class _FirstTokenClock(BaseStreamer):
-    """Notes when the first new token came; the prompt comes before it."""
+class _Listener(TextStreamer):
+    """Notes when the first new token came, and hands the text on."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None):
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
         self._prompt_seen = False
+        self._on_text = on_text
         self.first: float | None = None
 
     def put(self, value: Any) -> None:
         if self._prompt_seen and self.first is None:
             self.first = time.perf_counter()
         self._prompt_seen = True
+        if self._on_text is not None:
+            super().put(value)
 
-    def end(self) -> None:
-        pass
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        if self._on_text is not None:
+            self._on_text(text)
 
 
 def _pick_device(device: str | None) -> str:

@@ -79,15 +79,21 @@ def ask(args: argparse.Namespace, pictures: list[Any], question: str) -> "Answer
 
 def render(result: "Answer") -> str:
     """The answer, then a bar for each layer group (one block per picture)."""
+    return "\n".join([result.answer, *weight_bars(result)])
+
+
+def weight_bars(result: "Answer") -> list[str]:
+    """A line with a bar for each layer group, after an empty one; several pictures have a heading each."""
     from igva.plot import group_label
 
-    lines = [result.answer]
-    if result.layer_weights is not None:
-        labels = [group_label(group) for group in result.layer_groups]
-        width = max(map(len, labels))
-        rows = result.weight_rows()
-        for number, row in enumerate(rows, start=1):
-            lines.append("" if len(rows) == 1 else f"\npicture {number}")
-            for label, weight in zip(labels, row, strict=True):
-                lines.append(f"{label:>{width}}  {weight:5.1%}  {'█' * round(weight * 40)}")
-    return "\n".join(lines)
+    if result.layer_weights is None:
+        return []
+    labels = [group_label(group) for group in result.layer_groups]
+    width = max(map(len, labels))
+    rows = result.weight_rows()
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        lines.append("" if len(rows) == 1 else f"\npicture {number}")
+        for label, weight in zip(labels, row, strict=True):
+            lines.append(f"{label:>{width}}  {weight:5.1%}  {'█' * round(weight * 40)}")
+    return lines

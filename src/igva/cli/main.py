@@ -9,6 +9,8 @@ import sys
 # verb -> module under igva.cli; each has HELP, add_arguments(parser) and main(args).
 VERBS = (
     "ask",
+    "chat",
+    "batch",
     "serve",
     "models",
     "fusions",

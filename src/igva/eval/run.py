@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from igva.answering import answer_chats, user_turn
 from igva.checkpoints.store import write_errors
 from igva.data.images import image_bytes, open_image
 from igva.errors import UserError
@@ -69,7 +70,8 @@ def evaluate(
             for start in range(0, len(questions), batch_size):
                 batch = questions[start : start + batch_size]
                 if not all(question.id in done for question in batch):
-                    texts = _ask(model, processor, batch, max_new_tokens, zero_images)
+                    chats = [chat_of(question, open_image(question.image)) for question in batch]
+                    texts = answer_chats(model, processor, chats, max_new_tokens, zero_images)
                     fresh = {question.id: text for question, text in zip(batch, texts, strict=True)}
                     done |= fresh
                     sink.writelines(map(_line, grade_all(batch, fresh)))
@@ -95,31 +97,7 @@ def prompt_of(processor: IgvaProcessor, question: Question) -> str:
 
 def chat_of(question: Question, image: Image.Image | None = None) -> list[dict[str, Any]]:
     """The chat that asks a question: the picture, then the words."""
-    content = [{"type": "image", "image": image}, {"type": "text", "text": question.question}]
-    return [{"role": "user", "content": content}]
-
-
-@torch.inference_mode()
-def _ask(
-    model: IgvaForConditionalGeneration,
-    processor: IgvaProcessor,
-    batch: Sequence[Question],
-    max_new_tokens: int,
-    zero_images: bool,
-) -> list[str]:
-    chats = [chat_of(question, open_image(question.image)) for question in batch]
-    inputs = processor.apply_chat_template(
-        chats, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True, padding=True
-    ).to(model.device)
-    if zero_images:
-        layers = model.model.encode_image_layers(inputs.pop("pixel_values"))
-        inputs["layer_patches"] = torch.zeros_like(layers.patches)
-        inputs["layer_descriptors"] = torch.zeros_like(layers.descriptors)
-    ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
-    texts: list[str] = processor.tokenizer.batch_decode(
-        ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
-    )
-    return [text.strip() for text in texts]
+    return [user_turn(question.question, [image])]
 
 
 # --- what the answers depend on -----------------------------------------------------------------------------------

@@ -1,0 +1,127 @@
+"""``igva chat``: a conversation about pictures in the terminal."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from igva.answering import Answer
+
+HELP = "talk about pictures in the terminal"
+COMMANDS = """\
+/image FILE   show a picture with your next message
+/weights      how the layers were mixed for the last answer
+/reset        forget everything
+/help         this list
+/quit         leave (or Ctrl-D)"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="pictures to begin with")
+    parser.add_argument("--model", default="tiny", metavar="NAME_OR_PATH", help="a name of `igva models`, or a folder")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: the GPU if there is one)")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
+    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer, in tokens")
+
+
+def main(args: argparse.Namespace) -> None:
+    import contextlib
+
+    from igva.data.images import open_image
+    from igva.errors import UserError
+
+    if args.max_new_tokens < 1:
+        raise UserError(f"--max-new-tokens {args.max_new_tokens}: use at least 1")
+    pictures = [open_image(path) for path in args.images]  # before the model loads
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # editing and history of the line
+
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    from igva.answering import load
+
+    model, processor = load(args.model, args.device, args.dtype)
+    talk = Talk(model, processor, args.max_new_tokens, pictures)
+    print(f"igva chat with {args.model}; /help lists the commands")
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            print()
+            return
+        if line == "/quit":
+            return
+        try:
+            if line:
+                talk.take(line)
+        except UserError as error:  # a mistake ends no conversation
+            print(f"igva: {error}")
+
+
+class Talk:
+    """A conversation: what was said, and the pictures that wait for the next message.
+
+    Args:
+        pictures: to begin with.
+    """
+
+    def __init__(self, model: Any, processor: Any, max_new_tokens: int, pictures: list[Any]):
+        self.model, self.processor, self.max_new_tokens = model, processor, max_new_tokens
+        self.chat: list[dict[str, Any]] = []
+        self.pictures = pictures
+        self.last: Answer | None = None
+
+    def take(self, line: str) -> None:
+        """Obey a command, or answer.
+
+        Raises:
+            UserError: no such command, or a picture that cannot be read.
+        """
+        from igva.errors import UserError
+
+        word, _, rest = line.partition(" ")
+        if word == "/image":
+            self._show(rest.strip())
+        elif word == "/weights":
+            self._weights()
+        elif word == "/reset":
+            self.chat, self.pictures, self.last = [], [], None
+            print("forgotten")
+        elif word == "/help":
+            print(COMMANDS)
+        elif word.startswith("/") and word.isascii() and word[1:].isalpha():
+            raise UserError(f"there is no command {word}: /help lists them")
+        else:
+            self._answer(line)
+
+    def _show(self, path: str) -> None:
+        from igva.data.images import open_image
+        from igva.errors import UserError
+
+        if not path:
+            raise UserError("name a picture: /image FILE")
+        self.pictures.append(open_image(path))
+        width, height = self.pictures[-1].size
+        print(f"{path}, {width} × {height}: shown with your next message")
+
+    def _weights(self) -> None:
+        from igva.cli.ask import weight_bars
+
+        lines = weight_bars(self.last) if self.last is not None else []
+        print("\n".join(lines).strip("\n") if lines else "there are no weights yet: ask about a picture first")
+
+    def _answer(self, line: str) -> None:
+        from igva.answering import reply, user_turn
+
+        chat = [*self.chat, user_turn(line, self.pictures)]
+        self.last = reply(
+            self.model,
+            self.processor,
+            chat,
+            self.max_new_tokens,
+            on_text=lambda text: print(text, end="", flush=True),
+        )
+        print()
+        said = {"role": "assistant", "content": [{"type": "text", "text": self.last.answer}]}
+        self.chat, self.pictures = [*chat, said], []
