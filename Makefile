@@ -46,7 +46,7 @@ clean:
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install $(PIP_QUIET) "$(TORCH)"
-	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[train,data,quantize,plot,study,serve,ray,dev]'
+	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[train,data,quantize,plot,study,serve,ray,clients,dev]'
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt --no-build-isolation -e '.[deepspeed]'
 	touch $@
 
