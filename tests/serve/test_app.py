@@ -18,7 +18,7 @@ from igva.serve.app import Settings, create_app
 from igva.serve.limits import Limits
 from igva.serve.running import RunningBatch
 
-from .conftest import ask, chat, data_url, events, metric, noise, said, serving
+from .conftest import LIMITS, ask, chat, data_url, events, metric, noise, said, serving
 
 PICTURES = [data_url(noise(seed)) for seed in range(4)]
 
@@ -136,6 +136,13 @@ def test_stop_strings(url):
     stop = whole[6:9]
     choice = ask(url, chat("Name it.", max_tokens=24, stop=[stop])).json()["choices"][0]
     assert choice["message"]["content"] == whole[: whole.index(stop)] and choice["finish_reason"] == "stop"
+
+
+def test_no_end_before_so_many(serve, monkeypatch):
+    monkeypatch.setattr("igva.serve.engine._end_tokens", lambda *_: frozenset(range(10, 260)))
+    url = serve(Settings("small", limits=LIMITS))
+    assert ask(url, chat()).json()["usage"]["completion_tokens"] == 1
+    assert ask(url, chat(min_tokens=5)).json()["usage"]["completion_tokens"] in (6, 7, 8)
 
 
 def test_typed_special_tokens_stay_text(url):

@@ -49,6 +49,7 @@ class Completions:
         default = float(own.temperature if own.temperature is not None else 1.0) if own.do_sample else 0.0
         return Sampling(
             max_new_tokens=min(request.new_tokens or self.limits.new_tokens, self.limits.new_tokens),
+            min_new_tokens=request.min_tokens or 0,
             temperature=default if request.temperature is None else request.temperature,
             top_p=request.top_p if request.top_p is not None else float(own.top_p or 1.0) if own.do_sample else 1.0,
             seed=None if request.seed is None else request.seed + choice,

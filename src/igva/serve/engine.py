@@ -240,6 +240,9 @@ class Engine:
 
     def _advance(self, logits: Tensor, rows: list[int]) -> None:
         """Give each of these rows its token; those that end with it leave."""
+        for scores, row in zip(logits, rows, strict=True):
+            if len(self._batch.who[row].tokens) < self._batch.who[row].sampling.min_new_tokens:
+                scores[list(self._ends)] = -torch.inf
         likeliest = logits.argmax(dim=-1).tolist()
         for scores, best, row in zip(logits, likeliest, rows, strict=True):
             job = self._batch.who[row]

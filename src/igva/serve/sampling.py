@@ -15,6 +15,7 @@ class Sampling:
     """How an answer is drawn, and where it ends.
 
     Attributes:
+        min_new_tokens: the model cannot end its answer before.
         temperature: 0 takes the likeliest token every time.
         seed: the same seed, prompt and settings give the same answer, whatever else the server is doing.
         stops: the answer ends before the first of these.
@@ -22,6 +23,7 @@ class Sampling:
     """
 
     max_new_tokens: int = 64
+    min_new_tokens: int = 0
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
