@@ -1,0 +1,1 @@
+"""Serving: the vLLM plug-in."""
