@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from vllm.model_executor.models.transformers import TransformersMultiModalForCausalLM
 from vllm.multimodal import MULTIMODAL_REGISTRY
@@ -60,6 +59,13 @@ class IgvaForConditionalGeneration(TransformersMultiModalForCausalLM):
         if features.injections:
             raise ValueError("this fusion adds features inside the language model, which vLLM's backend cannot do")
         return list(features.pooler_output)
+
+    def compute_logits(self, hidden_states: Tensor) -> Tensor | None:
+        """As in the backend, but a picture's placeholder is never an answer."""
+        logits: Tensor | None = super().compute_logits(hidden_states)
+        if logits is not None:
+            logits[..., self.config.image_token_id] = float("-inf")
+        return logits
 
 
 def pad_rows(rows: Tensor | list[Tensor]) -> Tensor:
