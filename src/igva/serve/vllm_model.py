@@ -18,9 +18,7 @@ from igva.serve.vllm_processor import IgvaDummyInputs, IgvaMultiModalProcessor, 
 INSTRUCTION = ("instruction_input_ids", "instruction_attention_mask")
 
 
-@MULTIMODAL_REGISTRY.register_processor(
-    IgvaMultiModalProcessor, info=IgvaProcessingInfo, dummy_inputs=IgvaDummyInputs
-)
+@MULTIMODAL_REGISTRY.register_processor(IgvaMultiModalProcessor, info=IgvaProcessingInfo, dummy_inputs=IgvaDummyInputs)
 class IgvaForConditionalGeneration(TransformersMultiModalForCausalLM):
     """vLLM's Transformers backend around ``IgvaModel``.
 
