@@ -9,6 +9,7 @@ import sys
 # verb -> module under igva.cli; each has HELP, add_arguments(parser) and main(args).
 VERBS = (
     "ask",
+    "serve",
     "models",
     "fusions",
     "convert",

@@ -19,7 +19,7 @@ MAX_PIXELS = 64_000_000  # a 64-megapixel camera; decoding one takes about 200 M
 
 
 class TooManyPixels(UserError):
-    """A picture is above ``MAX_PIXELS``."""
+    """A picture has more pixels than are accepted."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,15 @@ def image_bytes(source: ImageSource) -> bytes:
         raise UserError(f"{source} cannot be read: {error.strerror or error}") from error
 
 
-def open_image(source: str | ImageSource | IO[bytes], name: str | None = None) -> Image.Image:
+def open_image(
+    source: str | ImageSource | IO[bytes], name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Decode a picture to upright RGB; transparent parts become white, of an animation the first frame is taken.
 
     Args:
         source: a path, a stored picture or a binary stream.
         name: what messages call it; default: the path or the stored picture's name.
+        max_pixels: width times height.
 
     Raises:
         UserError: missing, not an image of an allowed format, truncated, empty or too large. The size is
@@ -82,9 +85,9 @@ def open_image(source: str | ImageSource | IO[bytes], name: str | None = None) -
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes next
             image = Image.open(source, formats=FORMATS)
         width, height = image.size
-        if width * height > MAX_PIXELS:
+        if width * height > max_pixels:
             raise TooManyPixels(
-                f"{name} has {width} × {height} pixels; at most {MAX_PIXELS // 1_000_000} million are accepted: "
+                f"{name} has {width} × {height} pixels; at most {max_pixels // 1_000_000} million are accepted: "
                 "make it smaller first"
             )
         if not width or not height:
@@ -92,7 +95,7 @@ def open_image(source: str | ImageSource | IO[bytes], name: str | None = None) -
         return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
         raise TooManyPixels(
-            f"{name} has too many pixels: at most {MAX_PIXELS // 1_000_000} million are accepted"
+            f"{name} has too many pixels: at most {max_pixels // 1_000_000} million are accepted"
         ) from error
     except UnidentifiedImageError as error:
         raise UserError(f"{name} is not an image igva reads: use {', '.join(FORMATS)}") from error

@@ -1,1 +1,1 @@
-"""Serving: the vLLM plug-in."""
+"""The model behind an API: OpenAI's chat completions, a page to look at, vLLM for scale."""

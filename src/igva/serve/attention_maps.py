@@ -1,0 +1,30 @@
+"""What each layer of the vision tower attends to on one picture, for the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from igva.errors import UserError
+from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.serve.failure import Refusal
+from igva.study.attention import tower_attention
+
+
+def attention_maps(model: IgvaForConditionalGeneration, pixels: Tensor) -> dict[str, Any]:
+    """Pixels ``(1, 3, height, width)`` → ``side`` and per layer its map, rows of numbers whose largest is 1.
+
+    Raises:
+        Refusal: this model's tower gives no attention weights.
+    """
+    try:
+        attention, _ = tower_attention(model, pixels, model.model.fusion.taps)
+    except UserError as error:
+        raise Refusal(400, str(error)) from None
+    maps = attention.maps()  # (L, side, side)
+    scaled = maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+    rounded = torch.round(scaled * 1000) / 1000
+    layers = [{"layer": number, "map": rows} for number, rows in enumerate(rounded.tolist(), start=1)]
+    return {"side": maps.shape[-1], "layers": layers}

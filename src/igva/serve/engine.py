@@ -1,0 +1,316 @@
+"""One thread that owns the model: it takes answers as they come, and gives every running one a token a turn."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from igva.answering import layer_weights
+from igva.model.modeling_igva import IgvaForConditionalGeneration, IgvaImageFeatures
+from igva.model.processing_igva import IgvaProcessor
+from igva.serve.failure import Refusal
+from igva.serve.layer_store import LayerStore
+from igva.serve.limits import Limits
+from igva.serve.prompt import Prompt
+from igva.serve.running import Entry, RunningBatch
+from igva.serve.sampling import Sampler, Sampling
+from igva.serve.token_text import TokenText
+
+LOG = logging.getLogger("igva.serve")
+PREFILL_TOKENS = 2048  # run at once for answers that join: running ones wait for it
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of an answer: its text (may be empty), and log probabilities where they are wanted."""
+
+    text: str
+    logprobs: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Started:
+    """The pictures' layer weights: as in ``answering.layer_weights``."""
+
+    groups: list[list[int]]
+    weights: list[list[float]] | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """``reason``: ``stop`` or ``length``; ``text`` is what was held back; ``tokens`` of the answer, the end counted."""
+
+    reason: str
+    tokens: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The answer cannot be given."""
+
+    refusal: Refusal
+
+
+Event = Started | Token | Finished | Failed
+
+
+@dataclass(eq=False)
+class Job:
+    """One answer on its way; ``cancel`` may be called from any thread."""
+
+    prompt: Prompt
+    sampling: Sampling
+    emit: Callable[[Event], None]
+    cancelled: bool = False
+    tokens: list[int] = field(default_factory=list)
+    sampler: Sampler | None = None
+    text: TokenText | None = None
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@dataclass
+class Counts:
+    """What the engine has done since it started."""
+
+    tower_runs: int = 0  # pictures that went through the vision tower
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    turns: int = 0
+
+
+class Engine:
+    """Generates answers in batches that change with every token.
+
+    Args:
+        store: layer means of recent pictures; filled here.
+    """
+
+    def __init__(
+        self, model: IgvaForConditionalGeneration, processor: IgvaProcessor, store: LayerStore, limits: Limits
+    ):
+        self.model, self.processor, self.store, self.limits = model, processor, store, limits
+        self.counts = Counts()
+        self.context = int(getattr(model.config.text_config, "max_position_embeddings", 0) or 2**31)
+        self._ends = _end_tokens(model, processor)
+        self._batch: RunningBatch[Job] = RunningBatch(model)
+        self._waiting: deque[Job] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._wake = Condition()
+        self._stopping = False
+        self._thread = Thread(target=self._run, name="igva-engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Fail what is unfinished and end the thread."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def running(self) -> int:
+        return len(self._batch.who)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue the answers to one request.
+
+        Raises:
+            Refusal: too many are waiting already, or the prompt leaves no room for an answer.
+        """
+        for job in jobs:
+            if len(job.prompt.ids) >= self.context:
+                raise Refusal(
+                    400,
+                    f"the prompt has {len(job.prompt.ids)} tokens; the model takes {self.context}, answer included",
+                    "messages",
+                    "context_length_exceeded",
+                )
+        with self._wake:
+            if len(self._waiting) + len(jobs) > self.limits.waiting or self._stopping:
+                raise Refusal(429, "too many requests are waiting: try again in a moment", code="overloaded")
+            self._waiting.extend(jobs)
+            self._wake.notify()
+
+    def call(self, function: Callable[[], Result]) -> Future[Result]:
+        """Run something else with the model, between two tokens."""
+        future: Future[Result] = Future()
+        with self._wake:
+            self._calls.append((function, future))
+            self._wake.notify()
+        return future
+
+    # --- the thread -------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._stopping or self._waiting or self._calls or self._batch.who)
+                if self._stopping:
+                    break
+                calls = [self._calls.popleft() for _ in range(len(self._calls))]
+                joining = self._next()
+            for function, future in calls:
+                _fulfil(function, future)
+            self._guarded(self._join, joining, joining)
+            self._guarded(self._step, (), self._batch.who)
+        for job in [*self._waiting, *self._batch.who]:
+            _tell(job, Failed(Refusal(503, "the server is shutting down")))
+
+    def _guarded(self, work: Callable[[Sequence[Job]], None], jobs: Sequence[Job], at_stake: Sequence[Job]) -> None:
+        """Work that fails takes its own answers along, never the server."""
+        at_stake = list(at_stake)
+        try:
+            work(jobs)
+        except Exception:
+            LOG.exception("the model failed")
+            for job in at_stake:
+                _tell(job, Failed(Refusal(500, "the model failed on this request")))
+                job.cancel()
+            self._drop()
+
+    def _next(self) -> list[Job]:
+        """The answers that join now: as many as there is room for, without keeping the others waiting too long."""
+        jobs: list[Job] = []
+        longest = 0
+        while self._waiting and self.running + len(jobs) < self.limits.active:
+            if self._waiting[0].cancelled:
+                self._waiting.popleft()
+                continue
+            longest = max(longest, len(self._waiting[0].prompt.ids))
+            if jobs and longest * (len(jobs) + 1) > PREFILL_TOKENS:
+                break
+            jobs.append(self._waiting.popleft())
+        return jobs
+
+    def _join(self, jobs: Sequence[Job]) -> None:
+        """Together; where that fails one by one, so that nobody fails for another's sake."""
+        try:
+            self._join_together(jobs)
+        except Exception:
+            if len(jobs) == 1:
+                raise
+            for job in jobs:
+                self._guarded(self._join_together, [job], [job])
+
+    def _join_together(self, jobs: Sequence[Job]) -> None:
+        if not jobs:
+            return
+        images = [self._features(job.prompt) for job in jobs]
+        rows = range(self.running, self.running + len(jobs))
+        logits = self._batch.join([Entry(job, job.prompt.ids, image) for job, image in zip(jobs, images, strict=True)])
+        for job, image in zip(jobs, images, strict=True):
+            self.counts.prompt_tokens += len(job.prompt.ids)
+            job.sampler = Sampler(job.sampling, self.model.device)
+            job.text = TokenText(self.processor.tokenizer, job.sampling.stops)
+            groups, weights = layer_weights(self.model, image)
+            _tell(job, Started(groups, weights))
+        self._advance(logits, list(rows))
+
+    def _step(self, _: Sequence[Job]) -> None:
+        self._drop()
+        if self._batch.who:
+            logits = self._batch.step([job.tokens[-1] for job in self._batch.who])
+            self.counts.turns += 1
+            self._advance(logits, list(range(self.running)))
+
+    def _advance(self, logits: Tensor, rows: list[int]) -> None:
+        """Give each of these rows its token; those that end with it leave."""
+        likeliest = logits.argmax(dim=-1).tolist()
+        for scores, best, row in zip(logits, likeliest, rows, strict=True):
+            job = self._batch.who[row]
+            if job.cancelled or job.sampler is None or job.text is None:
+                continue
+            token = best if not job.sampler.warpers else job.sampler.pick(scores)
+            job.tokens.append(token)
+            self.counts.new_tokens += 1
+            ended = token in self._ends
+            if not ended:
+                logprobs = job.sampler.log_probabilities(scores, token)
+                _tell(job, Token(job.text.push(token), self._named(token, logprobs)))
+            full = len(job.tokens) >= min(job.sampling.max_new_tokens, self.context - len(job.prompt.ids))
+            if ended or job.text.stopped or full:
+                reason = "stop" if ended or job.text.stopped else "length"
+                _tell(job, Finished(reason, len(job.tokens), job.text.end()))
+                job.cancel()
+        self._drop()
+
+    def _drop(self) -> None:
+        """Answers that are finished or no longer wanted leave."""
+        rows = [row for row, job in enumerate(self._batch.who) if not job.cancelled]
+        if len(rows) < self.running:
+            self._batch.keep(rows)
+
+    def _features(self, prompt: Prompt) -> IgvaImageFeatures | None:
+        if not prompt.keys:
+            return None
+        for key, pixels in prompt.pixels.items():
+            known = self.store.get(key)  # another request may have brought it meanwhile
+            if known is None:
+                known = self.model.model.encode_image_layers(pixels.to(self.model.device))
+                self.counts.tower_runs += 1
+                self.store.put(key, known)
+            prompt.layers[key] = known
+        layers = [prompt.layers[key] for key in prompt.keys]
+        prompt.pixels.clear()
+        return self.model.get_image_features(
+            layer_patches=torch.cat([each.patches for each in layers]),
+            layer_descriptors=torch.cat([each.descriptors for each in layers]),
+            **{name: value.to(self.model.device) for name, value in prompt.instruction.items()},
+        )
+
+    def _named(self, token: int, logprobs: tuple[float, list[tuple[int, float]]] | None) -> dict[str, Any] | None:
+        """OpenAI's entry of one token."""
+        if logprobs is None:
+            return None
+        own, best = logprobs
+        return self._entry(token, own) | {"top_logprobs": [self._entry(*pair) for pair in best]}
+
+    def _entry(self, token: int, logprob: float) -> dict[str, Any]:
+        text = self.processor.tokenizer.decode([token])
+        return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode())}
+
+
+def _tell(job: Job, event: Event) -> None:
+    """Hand an event over; where nobody listens any more the answer is not wanted."""
+    try:
+        job.emit(event)
+    except Exception:
+        job.cancel()
+
+
+def _fulfil(function: Callable[[], Any], future: Future[Any]) -> None:
+    try:
+        future.set_result(function())
+    except Exception as error:
+        future.set_exception(error)
+
+
+def _end_tokens(model: IgvaForConditionalGeneration, processor: IgvaProcessor) -> frozenset[int]:
+    ends = model.generation_config.eos_token_id
+    listed = ends if isinstance(ends, list) else [ends]
+    return frozenset(token for token in (*listed, processor.tokenizer.eos_token_id) if token is not None)

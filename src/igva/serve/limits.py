@@ -1,0 +1,34 @@
+"""What one request may ask for; everything is checked before a picture is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of the server.
+
+    Attributes:
+        body_bytes: of a request, pictures included.
+        images: per request.
+        image_bytes: of one picture, encoded.
+        image_pixels: of one picture, width times height; decoding takes 3 bytes for each, and some more.
+        new_tokens: per answer.
+        answers: ``n`` of a request.
+        active: answers generated at once.
+        waiting: answers that wait for their turn; more are told to come back later.
+        fetch_seconds: for one remote picture, redirects included.
+        redirects: followed for one remote picture.
+    """
+
+    body_bytes: int = 32 * 2**20
+    images: int = 8
+    image_bytes: int = 16 * 2**20
+    image_pixels: int = 32_000_000
+    new_tokens: int = 1024
+    answers: int = 8
+    active: int = 16
+    waiting: int = 256
+    fetch_seconds: float = 5.0
+    redirects: int = 3

@@ -1,0 +1,90 @@
+"""A chat and its pictures → what the engine needs, before its turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from PIL import Image
+from torch import Tensor
+
+from igva.model.processing_igva import IgvaProcessor
+from igva.model.vision_layers import VisionLayers
+from igva.serve.failure import Refusal
+from igva.serve.layer_store import LayerStore
+from igva.serve.pictures import Picture
+
+
+@dataclass
+class Prompt:
+    """A chat as the model takes it.
+
+    Attributes:
+        ids: tokens, with every picture's placeholders.
+        instruction: ``instruction_input_ids`` and ``instruction_attention_mask``, ``(I, T, S)``; empty without pictures
+            or for models that take none.
+        keys: of the pictures, in their order.
+        pixels: key → ``(1, 3, height, width)`` of the pictures whose layer means are not known yet.
+        layers: key → layer means, of those that are.
+    """
+
+    ids: list[int]
+    instruction: dict[str, Tensor]
+    keys: list[str]
+    pixels: dict[str, Tensor]
+    layers: dict[str, VisionLayers]
+
+
+class PromptMaker:
+    """Makes prompts from any thread; one at a time, since fast tokenizers are not made for more.
+
+    Args:
+        store: of the layer means; known pictures are neither decoded nor prepared again.
+        decode: encoded picture → decoded one.
+    """
+
+    def __init__(self, processor: IgvaProcessor, store: LayerStore, decode: Callable[[Picture], Image.Image]):
+        self.processor, self.store, self.decode = processor, store, decode
+        self._lock = Lock()
+
+    def make(self, chat: list[dict[str, Any]], pictures: Sequence[Picture]) -> Prompt:
+        """The prompt of a chat whose pictures stand in its messages in this order.
+
+        Raises:
+            Refusal: a picture cannot be decoded, or the chat template does not take such a chat.
+        """
+        layers, pixels = {}, {}
+        for picture in {picture.key: picture for picture in pictures}.values():
+            known = self.store.get(picture.key)
+            if known is not None:
+                layers[picture.key] = known
+            else:
+                pixels[picture.key] = self.prepare(picture)
+        with self._lock:
+            ids = self._tokens(chat)
+            instruction = self._instruction(chat, len(pictures))
+        return Prompt(ids, instruction, [picture.key for picture in pictures], pixels, layers)
+
+    def prepare(self, picture: Picture) -> Tensor:
+        """``pixel_values (1, 3, height, width)``."""
+        pixels: Tensor = self.processor.prepare_images([self.decode(picture)])
+        return pixels
+
+    def _tokens(self, chat: list[dict[str, Any]]) -> list[int]:
+        messages, typed = self.processor.shield(chat)
+        try:
+            text = self.processor.render(messages, add_generation_prompt=True)
+        except (TemplateError, ValueError) as error:
+            raise Refusal(400, f"the model's chat template does not take this chat: {error}", "messages") from None
+        special = not self.processor.starts_with_bos(text)
+        return self.processor.expand_placeholders(self.processor.tokenize(text, typed, special)[0])
+
+    def _instruction(self, chat: list[dict[str, Any]], pictures: int) -> dict[str, Tensor]:
+        if not pictures or not self.processor.use_instructions:
+            return {}
+        rows = self.processor.encode_instructions([self.processor.user_turns(chat)] * pictures)
+        return {name: torch.tensor(value) for name, value in rows.items()}

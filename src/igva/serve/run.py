@@ -1,0 +1,49 @@
+"""Listen and serve until told to stop."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+
+from igva.errors import UserError
+from igva.serve.guard import App
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        UserError: the port is taken, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+    except OSError as error:
+        listener.close()
+        raise UserError(f"cannot listen on {host}:{port} ({error.strerror or error}): name another --port") from error
+    return listener
+
+
+def server(app: App, log_level: str = "warning") -> uvicorn.Server:
+    """The server, not running yet; its running answers get ten seconds to end once it is told to stop."""
+    config = uvicorn.Config(
+        app,
+        log_level=log_level,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=30,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    return uvicorn.Server(config)
+
+
+def run(app: App, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"igva serves on http://{shown}:{port} (stop with Ctrl-C)", flush=True)
+    server(app).run(sockets=[listener])
