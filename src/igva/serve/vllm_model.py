@@ -36,13 +36,19 @@ class IgvaForConditionalGeneration(TransformersMultiModalForCausalLM):
             raise ValueError("this model has no instruction encoder: vLLM has no other way to give it the question")
 
     def recursive_replace(self) -> None:
-        """As in the backend, but the fusion keeps its layers: it may read their weights itself, as attention does."""
+        """As in the backend, but in the language model alone.
+
+        The rest stays as the checkpoint's authors wrote it, on every device whole: a fusion may read its layers'
+        weights itself (attention does), and a tower is watched while it runs.
+        """
         modules = self.model._modules
-        order, fusion = list(modules), modules.pop("fusion")
+        whole = dict(modules)
+        for name in whole.keys() - {"language_model"}:
+            del modules[name]
         super().recursive_replace()
-        replaced = {**modules, "fusion": fusion}
+        restored = {**whole, **modules}
         modules.clear()
-        modules.update((name, replaced[name]) for name in order)
+        modules.update(restored)
 
     def embed_multimodal(self, **fields: Any) -> list[Tensor]:
         """Pictures of several requests and their instructions → ``(N', H)`` each.

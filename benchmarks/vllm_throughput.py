@@ -1,6 +1,6 @@
 """How fast does vLLM answer beside ``generate``? Tokens per second of the same requests in one run, on one machine.
 
-    python benchmarks/vllm.py [--rounds 5] [--requests 32] [--tokens 32] [--batch 16] [--model tiny] [--json]
+    python benchmarks/vllm_throughput.py [--rounds 5] [--requests 32] [--tokens 16] [--batch 16] [--model tiny] [--json]
 
 Run it where vLLM is installed (``make .venv-vllm/.ready``, then ``.venv-vllm/bin/python``).
 
@@ -83,6 +83,7 @@ def start_vllm(args: argparse.Namespace, chats: list[Any]) -> Callable[[], Answe
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     import torch
     from vllm import LLM, SamplingParams
 
@@ -201,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", default="tiny", help="name or folder (default tiny)")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of both (default 5)")
     parser.add_argument("--requests", type=int, default=32, help="questions per round (default 32)")
-    parser.add_argument("--tokens", type=int, default=32, help="tokens per answer (default 32)")
+    parser.add_argument("--tokens", type=int, default=16, help="tokens per answer (default 16)")
     parser.add_argument("--batch", type=int, default=16, help="requests that run together (default 16)")
     parser.add_argument("--compile", action="store_true", help="let vLLM compile the language model")
     parser.add_argument("--json", action="store_true", help="every figure as JSON instead of the table")
@@ -218,7 +219,7 @@ def main(argv: list[str] | None = None) -> None:
         "torch": version("torch"),
         "vllm": vllm_version,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores",
-        "command": " ".join(["python benchmarks/vllm.py", *argv]),
+        "command": " ".join(["python benchmarks/vllm_throughput.py", *argv]),
     }
     if args.json:
         print(json.dumps(result, indent=1))
