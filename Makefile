@@ -7,12 +7,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 OLDEST := .venv-oldest/bin
 LMMS := .venv-lmms/bin
+VLLM := .venv-vllm/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 PIP_QUIET := -q --disable-pip-version-check
 # One process per core; a file's tests stay together, since they share what is slow to make.
 PARALLEL := -n auto --dist loadfile
 
-.PHONY: demo test test-fast test-oldest test-lmms lint clean
+.PHONY: demo test test-fast test-oldest test-lmms test-vllm lint clean
 
 demo: .venv/.ready
 	$(BIN)/igva ask examples/chelsea.png "What is in the picture?" --plot demo.png
@@ -34,13 +35,18 @@ test-oldest: .venv-oldest/.ready
 test-lmms: .venv-lmms/.ready
 	$(LMMS)/python -m pytest tests/eval/test_lmms.py --timeout 1200
 
+# vLLM beside generate, on the CPU: the same answers from the same checkpoint.
+test-vllm: .venv-vllm/.ready
+	$(VLLM)/igva models fetch tiny
+	$(VLLM)/python -m pytest tests/serve/test_vllm.py tests/serve/test_vllm_server.py
+
 lint: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv .venv-oldest .venv-lmms
+	rm -rf .venv .venv-oldest .venv-lmms .venv-vllm
 
 # torch first and by its exact version: without one installed, other packages would choose theirs.
 .venv/.ready: pyproject.toml constraints.txt
@@ -62,4 +68,12 @@ clean:
 	$(LMMS)/python -m pip install $(PIP_QUIET) "$(TORCH)"
 	$(LMMS)/python -m pip install $(PIP_QUIET) --no-deps -r constraints-lmms.txt
 	$(LMMS)/python -m pip install $(PIP_QUIET) --no-deps -e .
+	touch $@
+
+# As above: vLLM would bring torchvision, torchaudio and torchcodec, which must fit the very torch that is there.
+.venv-vllm/.ready: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM)/python -m pip install $(PIP_QUIET) "$(TORCH)"
+	$(VLLM)/python -m pip install $(PIP_QUIET) --no-deps -r constraints-vllm.txt
+	$(VLLM)/python -m pip install $(PIP_QUIET) --no-deps -e .
 	touch $@

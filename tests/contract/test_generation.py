@@ -235,3 +235,13 @@ def test_input_embeddings_in_place_of_ids(make, user, encode, picture):
         assert torch.equal(model(**inputs, inputs_embeds=embeds).logits, expected)
     with pytest.raises(ValueError, match="either"):
         model(**inputs)
+
+
+def test_outputs_as_plain_tuples(make, user, encode, picture):
+    model, processor = make()
+    inputs = encode(processor, user("What?", picture()))
+    with torch.no_grad():
+        named = model(**inputs), model.model(**inputs)
+        plain = model(**inputs, return_dict=False), model.model(**inputs, return_dict=False)
+    assert torch.equal(plain[0][0], named[0].logits)
+    assert torch.equal(plain[1][0], named[1].last_hidden_state)

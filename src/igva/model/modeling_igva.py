@@ -18,6 +18,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
+from transformers.utils import can_return_tuple
 
 from .configuration_igva import IgvaConfig
 from .fusions import build_fusion
@@ -271,6 +272,7 @@ class IgvaModel(IgvaPreTrainedModel):
                     undo.callback(block.register_forward_hook(lambda _, args, out, add=add: add(out)).remove)
             return self.language_model(**inputs)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -390,6 +392,7 @@ class IgvaForConditionalGeneration(IgvaPreTrainedModel, GenerationMixin):
         """See ``IgvaModel.get_image_features``."""
         return self.model.get_image_features(pixel_values, **kwargs)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,

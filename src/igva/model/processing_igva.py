@@ -139,7 +139,7 @@ class IgvaProcessor(ProcessorMixin):
         """
         texts = [text] if isinstance(text, str) else list(text or [])
         if instructions is None:
-            instructions = [[self._without_special_tokens(sample)] for sample in texts]
+            instructions = [[self.prompt_instruction(sample)] for sample in texts]
         return self._encode(texts, images, instructions, typed=[None] * len(texts), options=kwargs)
 
     def apply_chat_template(
@@ -273,6 +273,12 @@ class IgvaProcessor(ProcessorMixin):
                 turns.append(instruction_text(text, self.image_token))
         return [turn for turn in turns if turn]
 
+    def prompt_instruction(self, text: str) -> str:
+        """The instruction of a rendered prompt whose chat is not known: its text without special tokens."""
+        for token in self._special_strings():
+            text = text.replace(token, " ")
+        return instruction_text(text, self.image_token)
+
     def encode_instructions(
         self, instructions: Sequence[Sequence[str]], shape: tuple[int, int] | None = None
     ) -> dict[str, list[list[list[int]]]]:
@@ -372,11 +378,6 @@ class IgvaProcessor(ProcessorMixin):
     def _special_strings(self) -> list[str]:
         added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
         return sorted({*self.tokenizer.all_special_tokens, *added, self.image_token}, key=len, reverse=True)
-
-    def _without_special_tokens(self, text: str) -> str:
-        for token in self._special_strings():
-            text = text.replace(token, " ")
-        return instruction_text(text, self.image_token)
 
 
 _CALL_OPTIONS = frozenset(
