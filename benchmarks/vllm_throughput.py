@@ -12,7 +12,7 @@ the same work; both start from pixels and chat messages, and both use float32 on
 caches of prefixes, pictures and features are emptied before every round: a real server that sees a question twice is
 faster. Each runs in a process of its own and waits while the other works. A first round warms both up and is not
 counted; then rounds take turns in changing order, and ratios are taken within a round, so that load from elsewhere
-falls on both.
+falls on both. On a machine that others use heavily, read the ratio of CPU seconds.
 """
 
 from __future__ import annotations
@@ -126,13 +126,13 @@ def start_vllm(args: argparse.Namespace, chats: list[Any]) -> Callable[[], Answe
 
 
 def work(variant: str, args: argparse.Namespace, chats: list[Any], pipe: Connection) -> None:
-    """A process: load, then answer whenever asked; sends seconds and token ids."""
+    """A process: load, then answer whenever asked; sends seconds, CPU seconds and token ids."""
     answer = {"generate": start_generate, "vllm": start_vllm}[variant](args, chats)
     pipe.send("ready")
     while pipe.recv() == "go":
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         answers = answer()
-        pipe.send((time.perf_counter() - start, answers))
+        pipe.send((time.perf_counter() - start, time.process_time() - cpu_start, answers))
 
 
 # --- measuring ------------------------------------------------------------------------------------------------
@@ -150,29 +150,38 @@ def measure(args: argparse.Namespace, chats: list[Any]) -> dict[str, Any]:
         theirs.close()  # else a worker that died would be waited for
         pipes[variant].recv()
 
-    def run(variant: str) -> tuple[float, Answers]:
+    def run(variant: str) -> tuple[float, float, Answers]:
         pipes[variant].send("go")
-        result: tuple[float, Answers] = pipes[variant].recv()
+        result: tuple[float, float, Answers] = pipes[variant].recv()
         return result
 
-    answers = {variant: run(variant)[1] for variant in VARIANTS}
+    answers = {variant: run(variant)[2] for variant in VARIANTS}
     seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+    cpu_seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for turn in range(args.rounds):
         for variant in VARIANTS if turn % 2 else reversed(VARIANTS):
-            seconds[variant].append(run(variant)[0])
+            wall, cpu, _ = run(variant)
+            seconds[variant].append(wall)
+            cpu_seconds[variant].append(cpu)
         told = (f"{variant} {each[-1]:.1f} s" for variant, each in seconds.items())
         print(f"round {turn + 1} of {args.rounds}", *told, file=sys.stderr)
     for variant, worker in zip(VARIANTS, workers, strict=True):
         pipes[variant].send("stop")
         worker.join()
     tokens = len(chats) * args.tokens
-    pairs = list(zip(seconds["generate"], seconds["vllm"], strict=True))
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "tokens_per_second": {variant: [tokens / s for s in each] for variant, each in seconds.items()},
-        "ratio": [ours / theirs for ours, theirs in pairs],
+        "ratio": ratios(seconds),
+        "cpu_ratio": ratios(cpu_seconds),
         "same_answers": sum(a == b for a, b in zip(answers["generate"], answers["vllm"], strict=True)),
     }
+
+
+def ratios(seconds: dict[str, list[float]]) -> list[float]:
+    """How many times as fast as ``generate`` vLLM is, round by round."""
+    return [ours / theirs for ours, theirs in zip(seconds["generate"], seconds["vllm"], strict=True)]
 
 
 def spread(values: list[float], digits: int = 1) -> str:
@@ -186,7 +195,7 @@ def print_table(result: dict[str, Any], args: argparse.Namespace) -> None:
     for variant in VARIANTS:
         speed, seconds = (spread(result[key][variant]) for key in ("tokens_per_second", "seconds"))
         print(f"{variant:<10} {speed:>24} {seconds:>24}")
-    print(f"vllm/generate {spread(result['ratio'], 2)}")
+    print(f"vllm/generate {spread(result['ratio'], 2)}, by CPU time {spread(result['cpu_ratio'], 2)}")
     print(f"{result['same_answers']} of {args.requests} answers are the same, token by token")
     print(
         f"{args.requests} requests of {args.tokens} tokens, batch {args.batch}, {args.rounds} rounds, "

@@ -88,6 +88,7 @@ class Fusion(nn.Module):
     config_class: ClassVar[type[FusionConfig]] = FusionConfig
     needs_instruction: ClassVar[bool] = False
     image_dependent: ClassVar[bool] = False  # whether the picture has a say in how its layers are mixed
+    injects: ClassVar[bool] = False  # whether it adds features inside the language model (``FusionOutput.injections``)
     summary: ClassVar[str] = ""  # one line for tables and --help
     source: ClassVar[str] = ""  # where the method comes from
 

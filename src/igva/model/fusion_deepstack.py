@@ -28,6 +28,7 @@ class DeepStackFusion(Fusion):
     """
 
     config_class = DeepStackConfig
+    injects = True
     summary = "base tokens; shallower layers are added inside the language model"
     source = "Qwen3-VL 2025, after DeepStack, arXiv 2406.04334"
 

@@ -15,6 +15,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from igva.serve.vllm_plugin import MODE
 from igva.serve.vllm_processor import IgvaDummyInputs, IgvaMultiModalProcessor, IgvaProcessingInfo
 
+NO_INJECTIONS = "this fusion adds features inside the language model, which vLLM's Transformers backend cannot do"
 INSTRUCTION = ("instruction_input_ids", "instruction_attention_mask")
 
 
@@ -32,6 +33,8 @@ class IgvaForConditionalGeneration(TransformersMultiModalForCausalLM):
         if mode != MODE:
             raise ValueError(f"tokenizer mode {mode!r} loses the question on the way to the vision layers: use {MODE}")
         super().__init__(vllm_config=vllm_config, prefix=prefix)
+        if self.model.fusion.injects:
+            raise ValueError(NO_INJECTIONS)
         if self.model.fusion.needs_instruction and self.model.instruction_encoder is None:
             raise ValueError("this model has no instruction encoder: vLLM has no other way to give it the question")
 
@@ -60,8 +63,8 @@ class IgvaForConditionalGeneration(TransformersMultiModalForCausalLM):
         pixels = fields["pixel_values"]
         rows = {name: pad_rows(fields[name]).to(pixels.device) for name in INSTRUCTION if name in fields}
         features = self.model.get_image_features(pixels, **rows)
-        if features.injections:
-            raise ValueError("this fusion adds features inside the language model, which vLLM's backend cannot do")
+        if features.injections:  # of a fusion that did not say so
+            raise ValueError(NO_INJECTIONS)
         return list(features.pooler_output)
 
     def compute_logits(self, hidden_states: Tensor) -> Tensor | None:
