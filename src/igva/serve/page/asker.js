@@ -8,8 +8,8 @@ const LONG = 90; // characters from which an answer is set as running text
 export class Asker {
   /**
    * @param {string} letter - "A" or "B"
-   * @param {{answered: (entry: import("./history.js").Entry) => void, mixed: (groups: number[][], weights: number[] |
-   *   null) => void, look: (layer: number) => void, end: () => void}} tells
+   * @param {{answered: (entry: import("./history.js").Entry) => void, mixed: () => void,
+   *   look: (layer: number) => void, end?: () => void}} tells - mixed: an answer's mixture came in
    */
   constructor(letter, tells) {
     const copy = document.getElementById("asker-template").content.cloneNode(true);
@@ -148,7 +148,7 @@ export class Asker {
 
   mix(entry) {
     this.mixture.show(entry.groups, entry.weights);
-    this.tells.mixed(entry.groups, entry.weights);
+    this.tells.mixed();
   }
 
   write(entry) {

@@ -7,9 +7,9 @@ export function groupName(layers) {
   return `Layers ${run ? `${layers[0]}–${layers.at(-1)}` : layers.join(", ")}`;
 }
 
-/** 0.3526 → "35.3 %" */
+/** 0.3526 → "35.3%" */
 export function percent(share) {
-  return `${(share * 100).toFixed(1)} %`;
+  return `${(share * 100).toFixed(1)}%`;
 }
 
 /** 0.0734 → "+7.3", with a true minus sign. */

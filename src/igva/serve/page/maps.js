@@ -4,6 +4,8 @@ import { attention } from "./api.js";
 import { groupName, percent } from "./groups.js";
 
 const GLOW = [70, 240, 214];
+const LIFT = 0.65; // below 1: what is looked at a little stays visible beside a peak
+const ACROSS = 6; // small maps side by side, at most
 
 const stage = document.getElementById("stage");
 const glow = document.getElementById("glow");
@@ -19,7 +21,6 @@ export class Maps {
   constructor(marked) {
     this.marked = marked;
     this.groups = [];
-    this.weights = null;
     this.layer = 1;
     this.forget();
     turn.addEventListener("change", () => this.update());
@@ -28,6 +29,7 @@ export class Maps {
   /** A new picture. */
   forget(image = null) {
     this.image = image;
+    this.shares = [];
     this.loaded = null;
     this.loading?.abort();
     this.loading = null;
@@ -35,12 +37,17 @@ export class Maps {
     if (image) this.update();
   }
 
-  /** How the layers are grouped, and how much of each group is in the latest answer. */
-  group(groups, weights) {
+  /**
+   * How the layers are grouped, and how much of each group is in the answers on show.
+   *
+   * @param {number[][]} groups
+   * @param {{letter: string, weights: number[]}[]} shares - letter: "" where there is one answer only
+   */
+  group(groups, shares) {
     const regrouped = JSON.stringify(groups) !== JSON.stringify(this.groups);
-    [this.groups, this.weights] = [groups, weights];
+    [this.groups, this.shares] = [groups, shares];
     if (regrouped) this.build();
-    this.label();
+    else this.label();
   }
 
   /** Switch the maps on, at this layer. */
@@ -115,6 +122,7 @@ export class Maps {
     row.className = "thumbs";
     row.append(...layers.map((each) => this.thumb(each)));
     block.append(row);
+    block.style.setProperty("--across", Math.min(ACROSS, layers.length));
     if (grouped) block.append(Object.assign(document.createElement("p"), { className: "bracket" }));
     return block;
   }
@@ -136,11 +144,16 @@ export class Maps {
 
   label() {
     strip.querySelectorAll(".bracket").forEach((bracket, place) => {
-      const share = this.weights?.[place];
-      bracket.textContent = share === undefined ? groupName(this.groups[place]) : percent(share);
-      bracket.style.setProperty("--share", share ?? 0);
+      const lines = this.shares.map(({ letter, weights }) => line(`${letter} ${percent(weights[place])}`, weights[place]));
+      bracket.replaceChildren(...(lines.length ? lines : [line(groupName(this.groups[place]), 0)]));
     });
   }
+}
+
+function line(text, share) {
+  const made = Object.assign(document.createElement("span"), { textContent: text.trim() });
+  made.style.setProperty("--share", share);
+  return made;
 }
 
 /** One pixel per patch; the style sheet stretches it over the padded square. */
@@ -148,6 +161,6 @@ function paint(canvas, map) {
   canvas.width = map[0].length;
   canvas.height = map.length;
   const pixels = new ImageData(canvas.width, canvas.height);
-  map.flat().forEach((value, place) => pixels.data.set([...GLOW, Math.round(235 * Math.sqrt(value))], 4 * place));
+  map.flat().forEach((value, place) => pixels.data.set([...GLOW, Math.round(240 * value ** LIFT)], 4 * place));
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }

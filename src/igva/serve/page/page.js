@@ -37,10 +37,7 @@ greet();
 function tells() {
   return {
     look: (layer) => maps.look(layer),
-    mixed: (groups, weights) => {
-      maps.group(groups, weights);
-      refreshDifference();
-    },
+    mixed: refreshMixtures,
     answered: (entry) => {
       history.add(entry);
       refresh();
@@ -83,11 +80,17 @@ function show(asker, entry) {
 function refresh() {
   compare.hidden = !b.root.hidden || !a.entry;
   history.draw(a.entry, b.entry);
-  refreshDifference();
+  refreshMixtures();
 }
 
-function refreshDifference() {
+function refreshMixtures() {
   showDifference(a.entry, b.entry);
+  const shown = [
+    { letter: "A", ...a.entry },
+    { letter: "B", ...b.entry },
+  ].filter((each) => each.weights);
+  if (shown.length === 1) shown[0].letter = "";
+  if (shown.length) maps.group(shown.at(-1).groups, shown);
 }
 
 function startComparison() {
