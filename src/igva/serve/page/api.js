@@ -2,10 +2,15 @@
 
 import { key } from "./key.js";
 
-// Not document.baseURI: a page opened as https://user:password@host may not fetch addresses that hold these.
-const BASE = location.origin + location.pathname;
-
 let model;
+
+/**
+ * Where something of this server is. Not relative to document.baseURI: a page opened as https://user:password@host may
+ * not fetch addresses that hold these.
+ */
+export function address(path) {
+  return new URL(path, location.origin + location.pathname);
+}
 
 /** The name of the model that the server has. */
 export async function modelName() {
@@ -82,7 +87,7 @@ async function reach(path, options, bearer) {
   // With a key of ours no other credentials, or the browser would ask for its own kind as well.
   const credentials = bearer ? "omit" : "same-origin";
   try {
-    return await fetch(new URL(path, BASE), { ...options, headers, credentials });
+    return await fetch(address(path), { ...options, headers, credentials });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Is it still running?");

@@ -34,7 +34,9 @@ export class History {
   /** Draw the list; A and B are the entries on show. */
   draw(a, b) {
     section.hidden = this.entries.length < 2;
+    const focused = [...rows.children].findIndex((row) => row.contains(document.activeElement));
     rows.replaceChildren(...this.entries.map((entry) => this.row(entry, entry === a ? "A" : entry === b ? "B" : "")));
+    rows.children[focused]?.querySelector(".entry").focus({ preventScroll: true });
   }
 
   row(entry, letter) {

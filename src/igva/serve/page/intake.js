@@ -1,5 +1,7 @@
 // The ways a picture comes in: chosen, dropped, pasted, or one of the examples.
 
+import { address } from "./api.js";
+
 const EXAMPLES = [
   {
     file: "word.png",
@@ -64,13 +66,13 @@ function listenForDrops(take, complain) {
 function offerExamples(take, complain) {
   const list = document.getElementById("examples");
   for (const { file, alt, ideas } of EXAMPLES) {
-    const address = `examples/${file}`;
-    const picture = Object.assign(new Image(), { src: address, alt, width: 224, height: 224 });
+    const source = address(`examples/${file}`);
+    const picture = Object.assign(new Image(), { src: source, alt, width: 224, height: 224 });
     const button = document.createElement("button");
     button.type = "button";
     button.append(picture);
     button.addEventListener("click", async () => {
-      const response = await fetch(picture.src).catch(() => null);
+      const response = await fetch(source).catch(() => null);
       if (response?.ok) take(await response.blob(), ideas);
       else complain("The example cannot be loaded. Is the server still running?");
     });

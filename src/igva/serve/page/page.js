@@ -15,7 +15,13 @@ const compare = element("compare");
 
 const maps = new Maps((layer) => [a, b].forEach((asker) => asker.mixture.mark(layer)));
 const a = new Asker("A", tells());
-const b = new Asker("B", { ...tells(), end: endComparison });
+const b = new Asker("B", {
+  ...tells(),
+  end: () => {
+    endComparison();
+    compare.focus();
+  },
+});
 const history = new History(
   (entry) => show(a, entry),
   (entry) => {
@@ -75,6 +81,7 @@ async function takePicture(file, ideas) {
 function show(asker, entry) {
   asker.show(entry);
   refresh();
+  asker.root.scrollIntoView({ block: "nearest" });
 }
 
 function refresh() {
