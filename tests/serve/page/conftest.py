@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -10,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -170,20 +170,24 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def slow_url(small: tuple[Any, Any]) -> Iterator[str]:
-    """A server that takes its time for every piece of an answer."""
-    app = create_app(*small, Settings("small"))
+def through(small: tuple[Any, Any]) -> Iterator[Callable[..., str]]:
+    """``through(pass_on)`` → a server's address; ``await pass_on(piece)``: what is sent for a piece of an answer."""
+    with ExitStack() as stack:
 
-    async def slow(scope: Any, receive: Any, send: Any) -> None:
-        async def wait(message: Any) -> None:
-            if message["type"] == "http.response.body" and message["body"].startswith(b"data:"):
-                await asyncio.sleep(0.3)
-            await send(message)
+        def start(pass_on: Callable[[bytes], Awaitable[bytes]]) -> str:
+            app = create_app(*small, Settings("small"))
 
-        await app(scope, receive, wait)
+            async def changed(scope: Any, receive: Any, send: Any) -> None:
+                async def change(message: Any) -> None:
+                    if message.get("body", b"").startswith(b"data:"):
+                        message = {**message, "body": await pass_on(message["body"])}
+                    await send(message)
 
-    with serving(slow) as url:
-        yield url
+                await app(scope, receive, change)
+
+            return stack.enter_context(serving(changed))
+
+        yield start
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -171,9 +172,14 @@ def test_pictures_keep_their_orientation(page, tmp_path):
     page.until(lambda: page.js(size) == [512, 1024])
 
 
-def test_stop(visit, slow_url):
+def test_stop(visit, through):
     """What was said until then stays."""
-    page = visit(slow_url)
+
+    async def slowly(piece):
+        await asyncio.sleep(0.3)
+        return piece
+
+    page = visit(through(slowly))
     page.example()
     page.type("What?")
     button = f"{page.asker('A')} .ask button"
@@ -191,6 +197,24 @@ def test_stop(visit, slow_url):
     page.one(button).click()
     page.until(lambda: page.text(".note") == "Stopped.")
     assert len(page.all("#history-rows li")) == 2
+
+
+@pytest.mark.parametrize(
+    "instead, told",
+    [
+        (b'data: {"error": {"message": "no memory left"}}\n\n', "no memory left"),
+        (b"", "The connection ended before the answer did. Ask again."),
+    ],
+)
+def test_an_answer_that_breaks_off(visit, through, instead, told):
+    async def break_off(piece):
+        return instead if b"[DONE]" in piece or b'"role"' not in piece else piece
+
+    page = visit(through(break_off))
+    page.example()
+    page.type("What?")
+    assert page.error() == told
+    assert not page.shown(".result") and not page.shown("#compare")
 
 
 def test_a_server_that_is_gone(visit, serve):

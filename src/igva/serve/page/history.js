@@ -35,18 +35,19 @@ export class History {
   draw(a, b) {
     section.hidden = this.entries.length < 2;
     const focused = [...rows.children].findIndex((row) => row.contains(document.activeElement));
-    rows.replaceChildren(...this.entries.map((entry) => this.row(entry, entry === a ? "A" : entry === b ? "B" : "")));
+    const place = (entry) => (entry === a ? "A" : entry === b ? "B" : "");
+    rows.replaceChildren(...this.entries.map((entry) => this.row(entry, place(entry), Boolean(b))));
     rows.children[focused]?.querySelector(".entry").focus({ preventScroll: true });
   }
 
-  row(entry, letter) {
+  row(entry, letter, comparing) {
     const item = document.createElement("li");
     const again = button("entry", () => this.show(entry));
     again.append(text("entry-question", entry.question), text("entry-answer", entry.answer || entry.note));
     const compare = button("quiet", () => this.compare(entry));
-    compare.textContent = letter ? `Shown as ${letter}` : "Compare";
     compare.disabled = Boolean(letter);
-    compare.setAttribute("aria-label", letter ? `Shown as ${letter}` : `Compare: ${entry.question}`);
+    compare.textContent = !letter ? "Compare" : comparing ? `Shown as ${letter}` : "Shown";
+    if (!letter) compare.setAttribute("aria-label", `Compare: ${entry.question}`);
     item.append(again, columns(entry), compare);
     return item;
   }
