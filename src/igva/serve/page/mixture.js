@@ -1,0 +1,78 @@
+// The bars: how much of each layer group went into an answer.
+
+import { groupName, percent } from "./groups.js";
+
+/** One bar chart; its bars stay and move when the question changes. */
+export class Mixture {
+  /**
+   * @param {HTMLElement} root - holds a list and a line below it
+   * @param {(layer: number) => void} look - a group's name was pressed: show where its layers look
+   */
+  constructor(root, look) {
+    this.list = root.querySelector(".bars");
+    this.note = root.querySelector(".fine");
+    this.look = look;
+    this.shape = "";
+    this.layer = null;
+  }
+
+  /** @param {number[] | null} weights - null where the model has none */
+  show(groups, weights) {
+    const shape = JSON.stringify(weights ? groups : null);
+    if (shape !== this.shape) this.build(weights ? groups : []);
+    this.shape = shape;
+    if (!weights) {
+      this.note.textContent = "This model gives no layer weights.";
+      return;
+    }
+    const even = 1 / groups.length;
+    const full = Math.max(...weights, 2 * even); // what a whole track stands for
+    this.note.textContent = `The line marks an even mixture, ${percent(even)} each.`;
+    [...this.list.children].forEach((row, place) => {
+      row.querySelector(".bar-value").textContent = percent(weights[place]);
+      row.style.setProperty("--share", weights[place] / full);
+      row.style.setProperty("--even", even / full);
+    });
+  }
+
+  /** Mark where a layer belongs; null: none. */
+  mark(layer) {
+    this.layer = layer;
+    for (const dot of this.list.querySelectorAll(".dot")) {
+      dot.classList.toggle("marked", Number(dot.dataset.layer) === layer);
+    }
+    for (const row of this.list.children) row.classList.toggle("marked", Boolean(row.querySelector(".dot.marked")));
+  }
+
+  build(groups) {
+    this.list.replaceChildren(...groups.map((layers) => this.row(layers)));
+    this.mark(this.layer);
+    this.list.offsetWidth; // lay the empty bars out, so that they grow from nothing
+  }
+
+  row(layers) {
+    const row = document.createElement("li");
+    row.className = "bar";
+    const name = document.createElement("button");
+    name.type = "button";
+    name.className = "bar-name";
+    name.textContent = groupName(layers);
+    name.title = "Show what these layers look at";
+    name.addEventListener("click", () => this.look(layers[0]));
+    const dots = span("dots", "");
+    dots.setAttribute("aria-hidden", "true");
+    for (const layer of layers) {
+      const dot = span("dot", "");
+      dot.dataset.layer = layer;
+      dots.append(dot);
+    }
+    const track = span("bar-track", "");
+    track.append(span("bar-fill", ""), span("bar-even", ""));
+    row.append(name, dots, span("bar-value", ""), track);
+    return row;
+  }
+}
+
+function span(className, text) {
+  return Object.assign(document.createElement("span"), { className, textContent: text });
+}

@@ -1,0 +1,275 @@
+"""The page in a real browser, with the real tiny model: what it shows and does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from igva.serve.app import Settings
+from igva.serve.limits import Limits
+
+pytestmark = pytest.mark.slow
+
+WORD, BACKGROUND = "Read the word in the image.", "What color is the background?"
+
+# A file as it comes from outside, dropped or pasted.
+HAND_OVER = """
+const [kind, text, type] = arguments;
+const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const transfer = new DataTransfer();
+transfer.items.add(new File([bytes], "file", { type }));
+document.dispatchEvent(kind === "drop"
+  ? new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true })
+  : new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true }));
+"""
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+
+
+def test_a_picture_a_question_an_answer(page, large_picture):
+    assert page.text("#model") == "Model tiny"
+    page.upload(large_picture)
+    sent = "const picture = document.getElementById('picture'); return [picture.naturalWidth, picture.naturalHeight]"
+    page.until(lambda: page.js(sent) == [1024, 512])
+    assert page.ask(BACKGROUND)
+    shares = page.shares()
+    assert list(shares) == ["Layers 1–3", "Layers 4–6", "Layers 7–9", "Layers 10–12"]
+    assert sum(shares.values()) == pytest.approx(100, abs=0.3)
+    assert page.complaints() == []
+    assert page.requested() == {page.url}
+
+
+def test_the_bars_follow_the_question(page):
+    page.example()
+    assert page.ask(WORD) == "art"
+    word = page.shares()
+    assert page.ask(BACKGROUND) == "pink"
+    background = page.shares()
+    assert word["Layers 7–9"] > background["Layers 7–9"] + 5
+    fills = page.js("return [...document.querySelectorAll('.asker .bar-fill')].map((each) => each.clientWidth)")[:4]
+    order = sorted(range(4), key=fills.__getitem__)
+    assert order == sorted(range(4), key=list(background.values()).__getitem__)
+
+
+def test_the_answer_is_written_as_it_comes(page):
+    """The page sees the answer in more than one piece."""
+    page.example(1)
+    page.js("""
+      window.seen = [];
+      new MutationObserver(() => window.seen.push(document.querySelector(".answer").textContent)).observe(
+        document.querySelector(".answer"), { childList: true });
+    """)
+    answer = page.ask("To which place do the things shown belong?")
+    seen = page.js("return window.seen")
+    assert seen[-1] == answer
+    assert any(piece != answer and answer.startswith(piece) for piece in seen)
+
+
+def test_two_questions_side_by_side(page):
+    page.example()
+    assert not page.shown("#compare")
+    page.ask(WORD)
+    page.one("#compare").click()
+    assert page.ask(BACKGROUND, "B") == "pink"
+    assert page.text(f"{page.asker('A')} .answer") == "art"
+    left, right = page.one(page.asker("A")).rect, page.one(page.asker("B")).rect
+    assert left["y"] == right["y"] and left["x"] + left["width"] <= right["x"]
+
+    a, b = page.shares("A"), page.shares("B")
+    rows = [row.text.split("\n") for row in page.all("#difference-rows li")]
+    changes = {name: float(value.replace("−", "-")) for name, value in rows}
+    assert changes == pytest.approx({name: b[name] - a[name] for name in a}, abs=0.16)
+    words = page.text("#difference-words")
+    assert re.fullmatch(
+        r"B takes more from layers 1–3 \(\+.* points\) and less from layers 7–9 \(−.* points\)\.", words
+    )
+
+    page.one(".end").click()
+    assert not page.shown("#difference") and not page.shown(page.asker("B"))
+    assert page.shown("#compare")
+
+
+def test_earlier_questions(page):
+    page.example()
+    page.ask(WORD)
+    assert not page.shown("#history")
+    page.ask(BACKGROUND)
+    rows = [row.text for row in page.all("#history-rows .entry")]
+    assert rows == [f"{BACKGROUND}\npink", f"{WORD}\nart"]
+    shares = page.shares()
+    page.all("#history-rows .entry")[1].click()
+    assert page.text(".asker .asked") == WORD and page.text(".asker .answer") == "art"
+    assert page.shares() != shares
+    page.one("#history-rows li:first-child .quiet").click()
+    assert page.shares("B") == shares
+    assert page.shown("#difference")
+
+    page.one("#another").click()  # each picture has its own
+    page.example(1)
+    assert not page.shown("#history") and not page.shown("#difference")
+    page.one("#another").click()
+    page.example(0)
+    assert len(page.all("#history-rows li")) == 2
+
+
+def test_what_each_layer_looks_at(page):
+    page.example(3)  # wider than high
+    page.ask("What is in the picture?")
+    page.one("#maps-switch").click()
+    page.until(lambda: page.shown("#maps"))
+    assert len(page.all(".thumb")) == 12 and len(page.all(".block")) == 4
+    assert page.text("#stage-name") == "Layer 1"
+    shares = [line.text for line in page.all(".bracket")]
+    assert shares == [f"{share:.1f}%" for share in page.shares().values()]
+
+    drawn = "return document.getElementById('glow').toDataURL()"
+    first = page.js(drawn)
+    page.all(".bar-name")[2].click()  # layers 7–9
+    assert page.text("#stage-name") == "Layer 7"
+    assert page.js(drawn) != first
+    assert page.one(".bar.marked .bar-name").text == "Layers 7–9"
+    page.all(".thumb")[11].click()
+    assert page.one(".bar.marked .bar-name").text == "Layers 10–12"
+    assert page.one(".dot.marked").get_attribute("data-layer") == "12"
+    stage, glow = page.one("#stage").rect, page.one("#glow").rect
+    assert stage == glow and stage["width"] == pytest.approx(stage["height"])  # over the padded square
+
+    page.one("#maps-switch").click()
+    assert not page.shown("#maps") and not page.all(".bar.marked")
+    assert page.complaints() == []
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_a_picture_from_outside(page, kind):
+    page.js(HAND_OVER, kind, DOT, "image/png")
+    page.until(lambda: page.shown("#workspace"))
+    assert page.ask(BACKGROUND)
+
+
+def test_what_is_no_picture_is_said_to_be_none(page, tmp_path):
+    page.js(HAND_OVER, "drop", DOT, "text/plain")
+    assert page.text("#trouble") == "That was not a picture file."
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not a picture")
+    page.one("#file").send_keys(str(broken))
+    page.until(lambda: "PNG, JPEG and WebP" in page.text("#trouble"))
+    assert not page.shown("#workspace")
+    page.example()
+    assert not page.shown("#trouble")
+
+
+def test_pictures_keep_their_orientation(page, tmp_path):
+    """Cameras store pictures lying down, with a note how to turn them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.jpg"
+    Image.new("RGB", (2000, 1000), "green").save(path, exif=exif)
+    page.upload(path)
+    size = "const picture = document.getElementById('picture'); return [picture.naturalWidth, picture.naturalHeight]"
+    page.until(lambda: page.js(size) == [512, 1024])
+
+
+def test_stop(visit, through):
+    """What was said until then stays."""
+
+    async def slowly(piece):
+        await asyncio.sleep(0.3)
+        return piece
+
+    page = visit(through(slowly))
+    page.example()
+    page.type("What?")
+    button = f"{page.asker('A')} .ask button"
+    page.until(lambda: page.text(button) == "Stop" and page.text(".answer"))
+    assert len(page.shares()) > 1  # the mixture comes before the answer
+    page.one(button).click()
+    page.idle()
+    assert page.text(".note") == "Stopped."
+    said = page.text(".answer")
+    assert said and page.text(button) == "Ask"
+    page.type("And now?")
+    page.until(lambda: page.text(".asked") == "And now?" and page.text(".answer"))
+    page.type("Or now?")  # a new question takes the place of a running one
+    page.until(lambda: page.text(".asked") == "Or now?" and page.text(".answer"))
+    page.one(button).click()
+    page.until(lambda: page.text(".note") == "Stopped.")
+    assert len(page.all("#history-rows li")) == 2
+
+
+@pytest.mark.parametrize(
+    "instead, told",
+    [
+        (b'data: {"error": {"message": "no memory left"}}\n\n', "no memory left"),
+        (b"", "The connection ended before the answer did. Ask again."),
+    ],
+)
+def test_an_answer_that_breaks_off(visit, through, instead, told):
+    async def break_off(piece):
+        return instead if b"[DONE]" in piece or b'"role"' not in piece else piece
+
+    page = visit(through(break_off))
+    page.example()
+    page.type("What?")
+    assert page.error() == told
+    assert not page.shown(".result") and not page.shown("#compare")
+
+
+def test_a_server_that_is_gone(visit, serve):
+    page = visit(serve(Settings("small")))
+    page.example()
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    gone = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", gone)
+    try:
+        page.type("What?")
+        assert page.error() == "The server does not answer. Is it still running?"
+        assert page.one(".asker textarea").get_attribute("value") == "What?"  # nothing typed is lost
+        assert not page.shown(".result")
+    finally:
+        page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**gone, "offline": False})
+    page.one(".ask button").click()
+    page.until(lambda: page.text(".asker .answer"))
+
+
+def test_the_servers_own_words(visit, serve):
+    page = visit(serve(Settings("small", limits=Limits(image_pixels=100))))
+    page.example()
+    page.type("What?")
+    assert "pixels" in page.error()
+
+
+def test_the_key(visit, locked_url):
+    page = visit(locked_url)
+    page.until(lambda: page.shown("#key"))
+    page.one("#key-cancel").click()
+    page.until(lambda: "asks for an API key" in page.text("#trouble"))
+    page.example()
+    page.type("What?")
+    page.until(lambda: page.shown("#key"))
+    page.one("#key-input").send_keys("wrong\n")
+    page.until(lambda: page.shown("#key-error"))
+    page.one("#key-input").send_keys("secret\n")
+    page.until(lambda: page.text(".asker .answer"))
+    assert not page.shown("#key")
+    page.ask("Again?")  # not asked for twice
+    assert page.js("return sessionStorage.length + ' ' + localStorage.length") == "1 0"
+
+
+def test_a_key_given_to_the_browser(visit, serve):
+    """The browser asked for it before it showed the page: the page need not ask again."""
+    url = serve(Settings("small", api_key="secret"))
+    page = visit(url.replace("http://", "http://anyone:secret@"))
+    page.until(lambda: page.text("#model") == "Model small")
+    page.example()
+    assert page.ask("What?")
+    assert not page.shown("#key")
+
+
+def test_examples_are_small():
+    folder = Path(__file__).parents[3] / "src/igva/serve/page/examples"
+    for file in folder.iterdir():
+        assert file.stat().st_size <= 60_000
+        Image.open(file).verify()
