@@ -216,7 +216,7 @@ def visit(driver: webdriver.Chrome) -> Iterator[Callable[[str], Page]]:
         page = Page(driver, url)
         page.size(1280)
         page.media(prefers_color_scheme="light", prefers_reduced_motion="reduce")
-        driver.get(f"{url}/icon.svg")  # storage belongs to an address: something of it must be open
+        page.open()  # storage belongs to an address: something of it must be open
         page.js("localStorage.clear(); sessionStorage.clear()")
         page.complaints(), page.requested()
         page.open()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from igva.serve.app import Settings
+from igva.serve.app import Settings, create_app
 from igva.serve.limits import Limits
+
+from ..conftest import serving, stirred
 
 pytestmark = pytest.mark.slow
 
@@ -50,8 +53,8 @@ def test_the_bars_follow_the_question(page):
     background = page.shares()
     assert word["Layers 7–9"] > background["Layers 7–9"] + 5
     fills = page.js("return [...document.querySelectorAll('.asker .bar-fill')].map((each) => each.clientWidth)")[:4]
-    order = sorted(range(4), key=fills.__getitem__)
-    assert order == sorted(range(4), key=list(background.values()).__getitem__)
+    scale = sum(fills) / 100
+    assert fills == pytest.approx([share * scale for share in background.values()], abs=1.5)
 
 
 def test_the_answer_is_written_as_it_comes(page):
@@ -79,6 +82,9 @@ def test_two_questions_side_by_side(page):
     assert left["y"] == right["y"] and left["x"] + left["width"] <= right["x"]
 
     a, b = page.shares("A"), page.shares("B")
+    fills = page.js("return [...document.querySelectorAll('.bar-fill')].map((each) => each.clientWidth)")
+    shares = [*a.values(), *b.values()]
+    assert fills == pytest.approx([share * sum(fills) / 200 for share in shares], abs=1.5)  # all on one scale
     rows = [row.text.split("\n") for row in page.all("#difference-rows li")]
     changes = {name: float(value.replace("−", "-")) for name, value in rows}
     assert changes == pytest.approx({name: b[name] - a[name] for name in a}, abs=0.16)
@@ -90,6 +96,47 @@ def test_two_questions_side_by_side(page):
     page.one(".end").click()
     assert not page.shown("#difference") and not page.shown(page.asker("B"))
     assert page.shown("#compare")
+
+
+def test_one_scale_for_both(visit, through):
+    """A mixture that takes nearly all from one group makes the other chart's bars shorter."""
+    asked = 0
+
+    async def lopsided(piece):
+        nonlocal asked
+        if b'"igva"' not in piece:
+            return piece
+        chunk = json.loads(piece.removeprefix(b"data: "))
+        asked += "content" in chunk["choices"][0]["delta"]
+        chunk["igva"]["layer_weights"] = [0.4, 0.35, 0.25] if asked == 1 else [0.9, 0.06, 0.04]
+        chunk["igva"]["layer_groups"] = [[1, 2], [3, 5], [6]]
+        return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+    page = visit(through(lopsided))
+    page.example()
+    page.ask("What?")
+    assert page.shares() == {"Layers 1–2": 40, "Layers 3, 5": 35, "Layer 6": 25}
+    page.one("#compare").click()
+    page.ask("And this?", "B")
+    fills = page.js("return [...document.querySelectorAll('.bar-fill')].map((each) => each.clientWidth)")
+    whole = page.js("return document.querySelector('.bar-track').clientWidth") / 0.9
+    assert fills == pytest.approx([share * whole for share in (0.4, 0.35, 0.25, 0.9, 0.06, 0.04)], abs=1.5)
+
+
+def test_a_model_that_mixes_nothing(visit):
+    with serving(create_app(*stirred(fusion="single"), Settings("small"))) as url:
+        page = visit(url)
+        page.example()
+        page.ask("What?")
+        assert page.text(".mixture .fine") == "This model gives no layer weights."
+        assert not page.all(".bar")
+        page.one("#compare").click()
+        page.ask("And this?", "B")
+        assert not page.shown("#difference")
+        page.one("#maps-switch").click()
+        page.until(lambda: page.shown("#maps"))
+        assert page.all(".thumb") and not page.all(".bracket")
+        assert page.complaints() == []
 
 
 def test_earlier_questions(page):

@@ -152,7 +152,7 @@ export class Asker {
   }
 
   write(entry) {
-    this.answer.textContent = entry.answer;
+    this.answer.textContent = entry.answer.trim();
     this.answer.classList.toggle("long", entry.answer.length > LONG);
   }
 

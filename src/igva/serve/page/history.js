@@ -57,8 +57,9 @@ export class History {
 function columns({ groups, weights }) {
   const chart = text("columns", "");
   if (!weights) return chart;
+  const shares = groups.map((each, place) => `${groupName(each)} ${percent(weights[place])}`);
   chart.setAttribute("role", "img");
-  chart.setAttribute("aria-label", groups.map((each, place) => `${groupName(each)} ${percent(weights[place])}`).join(", "));
+  chart.setAttribute("aria-label", shares.join(", "));
   const most = Math.max(...weights);
   for (const weight of weights) {
     const column = text("column", "");

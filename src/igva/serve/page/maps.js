@@ -137,14 +137,17 @@ export class Maps {
     paint(canvas, map);
     frame.append(Object.assign(new Image(), { src: this.image, alt: "" }), canvas);
     const number = Object.assign(document.createElement("span"), { className: "thumb-number", textContent: layer });
-    number.prepend(Object.assign(document.createElement("span"), { className: "visually-hidden", textContent: "Layer " }));
+    const word = Object.assign(document.createElement("span"), { className: "visually-hidden", textContent: "Layer " });
+    number.prepend(word);
     label.append(radio, frame, number);
     return label;
   }
 
   label() {
     strip.querySelectorAll(".bracket").forEach((bracket, place) => {
-      const lines = this.shares.map(({ letter, weights }) => line(`${letter} ${percent(weights[place])}`, weights[place]));
+      const lines = this.shares.map(({ letter, weights }) => {
+        return line(`${letter} ${percent(weights[place])}`, weights[place]);
+      });
       bracket.replaceChildren(...(lines.length ? lines : [line(groupName(this.groups[place]), 0)]));
     });
   }

@@ -2,6 +2,11 @@
 
 import { groupName, percent } from "./groups.js";
 
+/** The share that a whole track stands for, so that bars of several answers can be compared. */
+export function wholeTrack(mixtures) {
+  return Math.max(...mixtures.flatMap((weights) => [2 / weights.length, ...weights]));
+}
+
 /** One bar chart; its bars stay and move when the question changes. */
 export class Mixture {
   /**
@@ -26,13 +31,17 @@ export class Mixture {
       return;
     }
     const even = 1 / groups.length;
-    const full = Math.max(...weights, 2 * even); // what a whole track stands for
     this.note.textContent = `The line marks an even mixture, ${percent(even)} each.`;
     [...this.list.children].forEach((row, place) => {
       row.querySelector(".bar-value").textContent = percent(weights[place]);
-      row.style.setProperty("--share", weights[place] / full);
-      row.style.setProperty("--even", even / full);
+      row.style.setProperty("--share", weights[place]);
+      row.style.setProperty("--even", even);
     });
+  }
+
+  /** @param {number} whole - the share that a whole track stands for */
+  scale(whole) {
+    this.list.style.setProperty("--whole", whole);
   }
 
   /** Mark where a layer belongs; null: none. */

@@ -6,6 +6,7 @@ import { showDifference } from "./difference.js";
 import { History } from "./history.js";
 import { startIntake } from "./intake.js";
 import { Maps } from "./maps.js";
+import { wholeTrack } from "./mixture.js";
 import { readPicture } from "./picture.js";
 
 const element = (id) => document.getElementById(id);
@@ -97,7 +98,10 @@ function refreshMixtures() {
     { letter: "B", ...b.entry },
   ].filter((each) => each.weights);
   if (shown.length === 1) shown[0].letter = "";
-  if (shown.length) maps.group(shown.at(-1).groups, shown);
+  if (!shown.length) return;
+  const whole = wholeTrack(shown.map((each) => each.weights));
+  for (const asker of [a, b]) asker.mixture.scale(whole);
+  maps.group(shown.at(-1).groups, shown);
 }
 
 function startComparison() {
