@@ -148,6 +148,7 @@ def test_earlier_questions(page):
     assert rows == [f"{BACKGROUND}\npink", f"{WORD}\nart"]
     shares = page.shares()
     page.all("#history-rows .entry")[1].click()
+    assert "Read the word" in page.js("return document.activeElement.textContent")  # the list is new, the focus is not
     assert page.text(".asker .asked") == WORD and page.text(".asker .answer") == "art"
     assert page.shares() != shares
     page.one("#history-rows li:first-child .quiet").click()
