@@ -148,7 +148,8 @@ def test_earlier_questions(page):
     assert rows == [f"{BACKGROUND}\npink", f"{WORD}\nart"]
     shares = page.shares()
     page.all("#history-rows .entry")[1].click()
-    assert "Read the word" in page.js("return document.activeElement.textContent")  # the list is new, the focus is not
+    focused = page.driver.switch_to.active_element
+    assert focused == page.all("#history-rows .entry")[1]  # the list is new, the focus is where it was
     assert page.text(".asker .asked") == WORD and page.text(".asker .answer") == "art"
     assert page.shares() != shares
     page.one("#history-rows li:first-child .quiet").click()
