@@ -106,7 +106,7 @@ def ask(client: httpx.Client, url: str, model: str, picture: str, question: str,
         "max_tokens": NEW_TOKENS,
         "min_tokens": NEW_TOKENS,
     }
-    start, first = time.perf_counter(), None
+    start, first, done = time.perf_counter(), None, False
     try:
         with client.stream("POST", f"{url}/v1/chat/completions", json=body) as reply:
             if reply.status_code != 200:
@@ -115,7 +115,7 @@ def ask(client: httpx.Client, url: str, model: str, picture: str, question: str,
             for line in reply.iter_lines():
                 if first is None and '"content": "' in line and '"role"' not in line:
                     first = time.perf_counter()
-                done = line == "data: [DONE]"
+                done = done or line == "data: [DONE]"
         if not done:
             load.errors.append("the stream broke off")
             return
