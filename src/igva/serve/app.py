@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from igva import __version__
@@ -136,8 +137,10 @@ def create_app(
         work = engine.call(lambda: attention_maps(model, pixels))
         return JSONResponse(await asyncio.wrap_future(work))
 
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    # Routes, not a mount at "/", which would take every unknown path and turn a wrong method's 405 into a 404.
+    page = StaticFiles(directory=PAGE, html=True)
+    for path in ("/", "/{name}", "/examples/{name}"):
+        app.router.routes.append(Route(path, page, methods=["GET"], include_in_schema=False))
     return Guard(app, limits, settings.api_key, settings.local_only, metrics.count)
 
 
