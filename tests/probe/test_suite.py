@@ -198,7 +198,7 @@ def test_training_conversations() -> None:
     suffixed = talks = 0
     for index in range(420):
         made = sample("train", index)
-        assert 1 <= len(made.conversations) <= 2
+        assert 1 <= len(made.conversations) <= 4
         assert len({talk.task for talk in made.conversations}) == len(made.conversations)
         for talk in made.conversations:
             assert 1 <= len(talk.turns) <= 5 and {turn.task for turn in talk.turns} == {talk.task}

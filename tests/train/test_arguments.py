@@ -49,6 +49,7 @@ BAD = {
     "model.retrofit=somewhere": "leave those out",
     "data.augment=true": "cached features cannot be augmented",
     "data.pack_tokens=100": "less than data.max_length 512: raise it",
+    "data.merge_turns=-1": "data.merge_turns is -1: 0 or more is expected",
     "optim.micro_batch_size=3": "not a multiple of micro_batch_size 3",
     "optim.save_steps=0": "optim.save_steps is 0: at least 1 is expected",
 }

@@ -328,3 +328,12 @@ def test_finished_output_is_not_overwritten(recipe):
     run(recipe())
     with pytest.raises(UserError, match="holds a finished run"):
         run(recipe())
+
+
+def test_merged_conversations_are_one_sample(recipe, data):
+    entries = json.loads((data / "data.json").read_text())
+    for entry in entries[:4]:
+        entry["image"] = entries[0]["image"]
+    (data / "data.json").write_text(json.dumps(entries))
+    output = run(recipe("data.merge_turns=32", "export=false"))
+    assert json.loads((output / "run.json").read_text())["data"]["samples"] == len(entries) - 3

@@ -102,4 +102,5 @@ def refer(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     for thing, color in zip(framed, colors, strict=True):
         left, top, right, bottom = thing.box
         pen.rectangle((left - 3, top - 3, right + 2, bottom + 2), outline=scenes.jitter(rng, color), width=3)
+        thing.color = color  # its frame's
     return made, Question("refer", phrase(rng, "refer", c=colors[place]), framed[place].name, drawn_names(made))

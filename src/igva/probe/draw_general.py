@@ -33,8 +33,13 @@ def caption(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
         objects(made, [left, right])
         if questions.side_of("horizontal", *made.things) == "left":
             break
-    wrong = [(left, other_right), (other_left, right), (other_left, other_right)]
-    rng.shuffle(wrong)
-    wrong.insert(LETTERS.index(letter), (left, right))
-    told = "; ".join(f"{name}: {a} left of {b}" for name, (a, b) in zip(LETTERS, wrong, strict=True))
+    told = captions(rng, letter, (left, right), (other_left, other_right))
     return made, Question("caption", phrase(rng, "caption", options=told), letter, LETTERS)
+
+
+def captions(rng: random.Random, letter: str, pair: tuple[str, str], others: tuple[str, str]) -> str:
+    """Four captions for two things side by side; the right one has ``letter``."""
+    told = [(pair[0], others[1]), (others[0], pair[1]), others]
+    rng.shuffle(told)
+    told.insert(LETTERS.index(letter), pair)
+    return "; ".join(f"{name}: {a} left of {b}" for name, (a, b) in zip(LETTERS, told, strict=True))

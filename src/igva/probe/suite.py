@@ -24,22 +24,29 @@ from igva.probe import (
     draw_hallucination,
     draw_knowledge,
     draw_vision,
+    follow_ups,
     pack,
     questions,
 )
 from igva.probe.dealer import Dealer, Drawn, stream
 from igva.probe.questions import Question
 from igva.probe.scenes import Scene
-from igva.probe.vocabulary import CATEGORIES, CATEGORY_OF, SPLITS, SUFFIX, TASKS, Split
+from igva.probe.vocabulary import CATEGORIES, CATEGORY_OF, COLORS, SHAPES, SPLITS, SUFFIX, TASKS, Split
 
 # Which task picture number i is drawn for. Evaluation: categories alike, tasks alike within each. Training: a question
 # that only its own scenes can carry needs more pictures than one that others carry as well (color, exists).
 _LONGEST = math.lcm(*(len(tasks) for tasks in CATEGORIES.values()))
 EVAL_CYCLE = tuple(tasks[number % len(tasks)] for number in range(_LONGEST) for tasks in CATEGORIES.values())
-TRAIN_SHARES = {"name": 3, "count": 3, "read": 3, "exists": 1, "color": 1, "position": 1, "size": 1}
-TRAIN_CYCLE = tuple(task for part in range(3) for task in TASKS if part < TRAIN_SHARES.get(task, 2))
-# How readily a further conversation of a training picture is about a task.
-EXTRA_WEIGHTS = {"exists": 1.4, "name": 12.0, "position": 4.0, "size": 8.0, "color": 1.0}
+TRAIN_SHARES = {
+    **dict.fromkeys(("read", "count"), 4),
+    **dict.fromkeys(("name", "flag", "line", "table", "document", "depth", "mirror", "turn", "small", "shade"), 3),
+    **dict.fromkeys(("exists", "exists_popular", "exists_adversarial", "attribute", "color", "position", "size"), 1),
+}
+TRAIN_CYCLE = tuple(task for part in range(4) for task in TASKS if part < TRAIN_SHARES.get(task, 2))
+# How readily a further conversation of a training picture is about a task: the less, the more scenes carry it.
+EXTRA_WEIGHTS = {"exists": 1.4, "color": 1.0}
+RARE = 4.0  # the weight of all other tasks
+MOST_TALKS = 4  # conversations per training picture
 
 
 @dataclass(frozen=True)
@@ -126,32 +133,55 @@ MORE: dict[str, Callable[[Scene], list[Question]]] = {
     "color": questions.more_color,
     "chart": questions.more_chart,
     "count": questions.more_count,
+    "kind": follow_ups.more_kind,
+    "use": follow_ups.more_use,
+    "legs": follow_ups.more_legs,
+    "habitat": follow_ups.more_habitat,
+    "caption": follow_ups.more_caption,
+    "exists_popular": follow_ups.more_popular,
+    "exists_adversarial": follow_ups.more_adversarial,
+    "attribute": follow_ups.more_attribute,
+    "refer": follow_ups.more_refer,
+    "pie": follow_ups.more_pie,
+    "table": follow_ups.more_table,
+    "document": follow_ups.more_document,
 }
 
 
 def _converse(scene: Scene, first: Question) -> tuple[Conversation, ...]:
-    """The scheduled question with more turns of its task, then perhaps a conversation about another task."""
+    """The scheduled question with more turns of its task, then conversations about other tasks."""
     rng = scene.rng
     follow = [turn for turn in MORE[first.task](scene) if _new(turn, first)] if first.task in MORE else []
     talks: list[tuple[str, list[Question]]] = [(first.task, [first, *follow[:4]])]
     found = {task: more(scene) for task, more in MORE.items() if task != first.task and not scene.alone}
     left = {task: turns for task, turns in found.items() if turns}
-    for _ in range(rng.random() < 0.6):
-        if left:
-            task = rng.choices(list(left), [EXTRA_WEIGHTS[task] for task in left])[0]
-            talks.append((task, left.pop(task)))
+    while left and len(talks) < MOST_TALKS:
+        task = rng.choices(list(left), [EXTRA_WEIGHTS.get(task, RARE) for task in left])[0]
+        known = {_about(turn) for _, turns in talks for turn in turns}
+        if turns := [turn for turn in left.pop(task) if _about(turn) not in known]:
+            talks.append((task, turns))
     return tuple(Conversation(task, tuple(turns), rng.random() < scene.split.suffix) for task, turns in talks)
+
+
+def _about(turn: Question) -> tuple[str, ...]:
+    """What a turn asks: whether a thing is there is one question, however it is put and whatever its task."""
+    kind = "exists" if turn.task.startswith("exists") else turn.task
+    return (kind, *_mentioned(turn), turn.answer)
+
+
+def _mentioned(turn: Question) -> list[str]:
+    words = turn.question.rstrip("?").replace(",", "").split()
+    return [word for word in words if word in pack.nouns() or word in SHAPES or word in COLORS]
 
 
 def _new(turn: Question, first: Question) -> bool:
     """Whether a further turn asks something else than the first: same kind of question about the same
     things would repeat it or give its answer away."""
-    if turn.task in ("chart", "color", "name"):
-        return turn.answer != first.answer
     if turn.task == "count":
         return True
-    mentioned = [name for name in turn.question.rstrip("?").replace(",", "").split() if name in pack.nouns()]
-    return not mentioned or any(name not in first.question for name in mentioned)
+    if turn.task in ("attribute", "caption", "position", "size") or turn.task.startswith("exists"):
+        return not set(_mentioned(turn)) <= set(_mentioned(first))
+    return turn.answer != first.answer
 
 
 def sample(split: str, index: int, seed: int = 0, attempt: int = 0) -> ProbeSample:

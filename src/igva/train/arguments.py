@@ -52,6 +52,7 @@ class DataArguments:
     template: Literal["chat", "plain"] = "chat"  # plain: LLaVA's stage 1, picture then caption, no roles
     max_length: int = 2048
     pack_tokens: int | None = None  # samples of a step share rows of at most this many tokens; default: a row each
+    merge_turns: int = 0  # conversations about one picture share a sample of at most this many turns; 0: one each
     group_by: Literal["modality_length", "none"] = "modality_length"  # which samples make up a step
     cache_features: bool = False  # layer means and sentence vectors computed once
     zero_images: bool = False  # the blind control: every picture's features are zero
@@ -248,6 +249,8 @@ def _problem(recipe: Recipe) -> str | None:
     for key, least in (("batch_size", 1), ("logging_steps", 1), ("save_steps", 1), ("keep_checkpoints", 1)):
         if getattr(optim, key) < least:
             return f"optim.{key} is {getattr(optim, key)}: at least {least} is expected"
+    if data.merge_turns < 0:
+        return f"data.merge_turns is {data.merge_turns}: 0 or more is expected"
     if data.pack_tokens is not None and data.pack_tokens < data.max_length:
         return f"data.pack_tokens {data.pack_tokens} is less than data.max_length {data.max_length}: raise it"
     return None

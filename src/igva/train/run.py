@@ -18,6 +18,7 @@ from igva.checkpoints.store import write_errors
 from igva.checkpoints.trained import TRAINED_FILE, apply_trained, save_trained
 from igva.data.collate import Collator, dummy_picture
 from igva.data.dataset import ChatDataset, ChatStream
+from igva.data.merging import merge_by_picture
 from igva.data.records import Record
 from igva.data.sources import is_stream, open_stream, read_records
 from igva.data.templates import PLAIN, TEMPLATES
@@ -107,6 +108,10 @@ def _read(recipe: Recipe) -> _Data:
     train: Any = data.train
     if not is_stream(train):
         train = read_records(train, data.image_root)
+        if data.merge_turns:
+            train = merge_by_picture(train, data.merge_turns, optim.seed)
+    elif data.merge_turns:
+        raise UserError("data.train is streamed, its conversations cannot be merged: set data.merge_turns=0")
     elif data.cache_features or data.zero_images:
         raise UserError("data.train is streamed, its features cannot be cached: set data.cache_features=false")
     elif optim.max_steps < 0:
