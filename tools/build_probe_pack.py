@@ -1,12 +1,13 @@
-"""Build ``src/igva/probe/pack``: pictograms of everyday things in three drawing styles, and fonts.
+"""Build ``src/igva/probe/pack``: pictograms of everyday things in several drawing styles, and fonts.
 
 Not needed to use or train anything: the pack is committed. Run it only to change the pack. It takes
 the packed npm and Debian files from one folder and needs, next to the standard library, Pillow and
 ``resvg-py`` (a wheel that rasterises SVG without system libraries)::
 
     mkdir -p /tmp/packages && cd /tmp/packages
-    npm pack @iconify-json/noto@1.2.9 @iconify-json/fluent-emoji@1.2.7 @iconify-json/twemoji@1.2.5
-    apt-get download fonts-go fonts-crosextra-caladea fonts-anonymous-pro fonts-breip \\
+    npm pack @iconify-json/noto@1.2.9 @iconify-json/fluent-emoji@1.2.7 @iconify-json/twemoji@1.2.5 \\
+        @iconify-json/noto-v1@1.2.5 @iconify-json/emojione@1.2.3
+    apt-get download openclipart-png fonts-go fonts-crosextra-caladea fonts-anonymous-pro fonts-breip \\
         fonts-quicksand fonts-averia-serif-gwf fonts-play fonts-liberation2 fonts-comfortaa
     pip install resvg-py==0.5.0
     python tools/build_probe_pack.py /tmp/packages src/igva/probe/pack
@@ -27,6 +28,11 @@ from PIL import Image
 
 SIZE = 128  # pixels of the longer side of the icon's own canvas
 STYLES = {"noto": "noto", "fluent": "fluent-emoji", "twemoji": "twemoji"}  # ours -> npm package
+# Sets that lack some of the names; for training alone, as are the drawings of openclipart.txt.
+MORE_STYLES = {"noto-v1": "noto-v1", "emojione": "emojione"}
+NOT_IT = {("noto-v1", "laptop")}  # an older drawing, of a computer with a screen
+OPENCLIPART = Path(__file__).parent / "openclipart.txt"
+QUALITY = 90  # of the WebP files of these; those of ``STYLES`` are lossless
 
 # name=slug+slug where the icon's slug differs from the name (dashes for spaces) or has variants.
 # "~" before a name: a mass noun ("bread") or a drawing that shows several ("cherry"): never counted.
@@ -253,10 +259,12 @@ def parse_names() -> dict[str, dict[str, object]]:
     return dict(sorted(names.items()))
 
 
-def rasterise(icons: dict[str, object], slug: str) -> bytes:
-    """One icon of an iconify set -> lossless WebP of SIZE x SIZE pixels with alpha."""
+def rasterise(icons: dict[str, object], slug: str) -> Image.Image | None:
+    """One icon of an iconify set, SIZE x SIZE pixels with alpha; None if the set lacks it."""
     icon = icons["icons"].get(slug)  # type: ignore[attr-defined]
     if icon is None:
+        if slug not in icons.get("aliases", {}):  # type: ignore[attr-defined]
+            return None
         icon = icons["icons"][icons["aliases"][slug]["parent"]]  # type: ignore[index]
     width = icon.get("width", icons["width"])
     height = icon.get("height", icons["height"])
@@ -265,9 +273,35 @@ def rasterise(icons: dict[str, object], slug: str) -> bytes:
         f'viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
     )
     image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE))))
+    return image.convert("RGBA")
+
+
+def encode(image: Image.Image, **options: object) -> bytes:
+    """A picture as WebP."""
     out = io.BytesIO()
-    image.convert("RGBA").save(out, "WEBP", lossless=True, quality=100, method=6)
+    image.save(out, "WEBP", method=6, **options)
     return out.getvalue()
+
+
+def read_icons(packages: Path, package: str) -> dict[str, object]:
+    """An iconify set."""
+    with tarfile.open(next(packages.glob(f"iconify-json-{package}-[0-9]*.tgz"))) as tar:
+        return json.loads(tar.extractfile("package/icons.json").read())  # type: ignore[union-attr, no-any-return]
+
+
+def read_openclipart(packages: Path) -> dict[str, list[Image.Image]]:
+    """The drawings chosen for each name, their longer side SIZE pixels."""
+    found: dict[str, list[Image.Image]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["dpkg", "-x", str(next(packages.glob("openclipart-png_*.deb"))), folder], check=True)
+        for line in OPENCLIPART.read_text().splitlines():
+            if not line.startswith("#"):
+                name, path = line.split(" ", 1)
+                image = Image.open(Path(folder, "usr/share/openclipart/png", path)).convert("RGBA")
+                image = image.crop(image.getchannel("A").getbbox())
+                image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
+                found.setdefault(name, []).append(image)
+    return found
 
 
 def write_zip(path: Path, files: dict[str, bytes]) -> None:
@@ -293,16 +327,27 @@ def main(packages: Path, pack: Path) -> None:
     pack.mkdir(parents=True, exist_ok=True)
     names = parse_names()
     for entry in names.values():
-        entry["files"] = {style: [] for style in STYLES}
-    for style, package in STYLES.items():
-        with tarfile.open(next(packages.glob(f"iconify-json-{package}-*.tgz"))) as tar:
-            icons = json.loads(tar.extractfile("package/icons.json").read())  # type: ignore[union-attr]
+        entry["files"] = {}
+    for style, package in (STYLES | MORE_STYLES).items():
+        icons = read_icons(packages, package)
+        options = {"lossless": True, "quality": 100} if style in STYLES else {"quality": QUALITY}
         files: dict[str, bytes] = {}
-        for entry in names.values():
-            for slug in entry["slugs"]:  # type: ignore[attr-defined]
-                files[f"{slug}.webp"] = rasterise(icons, slug)
-                entry["files"][style].append(f"{slug}.webp")  # type: ignore[index]
+        for name, entry in names.items():
+            for slug in entry["slugs"] if (style, name) not in NOT_IT else ():  # type: ignore[attr-defined]
+                image = rasterise(icons, slug)
+                if image is None:
+                    assert style in MORE_STYLES, (style, name)
+                    continue
+                files[f"{slug}.webp"] = encode(image, **options)
+                entry["files"].setdefault(style, []).append(f"{slug}.webp")  # type: ignore[attr-defined]
         write_zip(pack / f"{style}.zip", files)
+    files = {}
+    for name, images in read_openclipart(packages).items():
+        for number, image in enumerate(images):
+            files[f"{name}-{number}.webp"] = encode(image, quality=QUALITY)
+        made = [f"{name}-{number}.webp" for number in range(len(images))]
+        names[name]["files"]["openclipart"] = made  # type: ignore[index]
+    write_zip(pack / "openclipart.zip", files)
     for entry in names.values():
         del entry["slugs"]
     (pack / "names.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")

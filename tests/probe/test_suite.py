@@ -12,7 +12,7 @@ from PIL import Image
 
 from igva.errors import UserError
 from igva.probe import SPLITS, TASKS, ProbeSample, build, picture_hash, sample
-from igva.probe.pack import font_files, nouns
+from igva.probe.pack import MIXED, MIXTURE, WHOLE, drawings, font_files, nouns
 from igva.probe.sheet import index_of
 from igva.probe.vocabulary import CATEGORY_OF, COLORS, SUFFIX, WORDS
 
@@ -27,7 +27,8 @@ def samples() -> list[ProbeSample]:
 def test_pack_is_complete() -> None:
     assert len(nouns()) >= 240
     for noun in nouns().values():
-        assert len({len(files) for files in noun.files.values()}) == 1 and noun.files["noto"], noun.name
+        assert len({len(noun.files[style]) for style in WHOLE}) == 1 and noun.files["noto"], noun.name
+        assert set(noun.files) <= {*WHOLE, *MIXTURE}
         assert all(noun.name in nouns()[other].kin for other in noun.kin), noun.name
     assert len(font_files("train-")) == 6
     assert len(font_files("test-")) == 3
@@ -190,6 +191,14 @@ def test_counts_are_true() -> None:
             assert pieces(made.image) == int(made.questions[0].answer)
             checked += 1
     assert checked >= 3
+
+
+def test_the_mixed_style_adds_drawings_and_never_the_held_out_ones() -> None:
+    assert "twemoji" not in MIXTURE and "twemoji" not in SPLITS["train"].styles
+    assert SPLITS["unseen"].styles == ("twemoji",)
+    more = [name for name in nouns() if len(drawings(MIXED, name)) > 2 * len(drawings("noto", name))]
+    assert len(more) > 200
+    assert all(len(drawings(MIXED, name)) >= 2 * len(drawings("noto", name)) for name in nouns())
 
 
 def test_training_conversations() -> None:

@@ -37,8 +37,7 @@ def depth(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
 def mirror(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     """Two copies side by side: is the right one mirrored?"""
     mirrored = dealer.deal("mirror", (True, False))
-    made, name, file = _lopsided(rng, split, "mirror")
-    sprite = pack.drawing(made.style, file).image
+    made, name, sprite = _lopsided(rng, split, "mirror")
     other = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else sprite
     _beside(made, name, sprite, other)
     return made, Question("mirror", phrase(rng, "mirror"), "yes" if mirrored else "no", ("yes", "no"))
@@ -47,27 +46,28 @@ def mirror(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
 def turn(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     """Two copies side by side: how far is the right one turned?"""
     degrees = dealer.deal("turn", TURNS)
-    made, name, file = _lopsided(rng, split, "turn")
-    sprite = pack.drawing(made.style, file).image
+    made, name, sprite = _lopsided(rng, split, "turn")
     _beside(made, name, sprite, sprite.rotate(-int(degrees), expand=True))
     return made, Question("turn", phrase(rng, "turn"), degrees, TURNS)
 
 
-def _lopsided(rng: random.Random, split: Split, how: str) -> tuple[Scene, str, str]:
+def _lopsided(rng: random.Random, split: Split, how: str) -> tuple[Scene, str, Image.Image]:
     """A scene and a drawing on it that clearly changes when it is mirrored or turned."""
     while True:
         made = scenes.new_scene(rng, split)
         (name,) = scenes.pick_names(made, 1)
-        file = rng.choice(pack.nouns()[name].files[made.style])
-        if lopsided(made.style, file, how):
+        number = rng.randrange(len(pack.drawings(made.style, name)))
+        drawing = pack.drawings(made.style, name)[number]
+        clear = any(drawing is other for other in scenes.choice_of(made, name))
+        if clear and lopsided(made.style, name, number, how):
             made.alone = True
-            return made, name, file
+            return made, name, drawing.image
 
 
 @functools.cache
-def lopsided(style: str, file: str, how: str) -> bool:
+def lopsided(style: str, name: str, number: int, how: str) -> bool:
     """Whether a drawing, mirrored or turned by quarters, differs in more than a fifth of its pixels each time."""
-    sprite = pack.drawing(style, file).image
+    sprite = pack.drawings(style, name)[number].image
     square = Image.new("RGBA", (64, 64))
     small = sprite.resize([max(1, round(64 * edge / max(sprite.size))) for edge in sprite.size])
     square.paste(small, ((64 - small.width) // 2, (64 - small.height) // 2))

@@ -19,7 +19,7 @@ class Noun:
 
     ``article`` is "a", "an" or "" (mass nouns); ``countable`` is false where one drawing may show
     several; ``kin`` are names that could be said of this drawing too ("bird" of a dove), so the two
-    never meet in one picture or question.
+    never meet in one picture or question; ``files`` has the drawings of each set, and some sets lack some names.
     """
 
     name: str
@@ -34,6 +34,12 @@ class Noun:
     def phrase(self) -> str:
         """The name with its article: "an owl", "bread"."""
         return f"{self.article} {self.name}".strip()
+
+
+# Sets that have every name, and sets that have some, which only join the others in the style "mixed".
+WHOLE = ("noto", "fluent", "twemoji")
+MIXED = "mixed"
+MIXTURE = ("noto", "fluent", "noto-v1", "emojione", "openclipart")
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,13 @@ def drawing(style: str, file: str) -> Drawing:
     alpha = pixels[..., 3]
     mean = (pixels[..., :3] * alpha[..., None]).sum(axis=(0, 1)) / alpha.sum()
     return Drawing(image, (float(mean[0]), float(mean[1]), float(mean[2])))
+
+
+@cache
+def drawings(style: str, name: str) -> tuple[Drawing, ...]:
+    """All drawings of a name in a style: a set that has every name, or ``MIXED``."""
+    files = nouns()[name].files
+    return tuple(drawing(one, file) for one in (MIXTURE if style == MIXED else (style,)) for file in files.get(one, ()))
 
 
 @cache

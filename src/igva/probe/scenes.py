@@ -152,19 +152,25 @@ def scatter(rng: random.Random, sides: Sequence[int]) -> list[Box]:
 
 
 def stands_out(scene: Scene, name: str) -> bool:
-    """Whether every drawing of ``name`` in the scene's style differs from the background's colour."""
-    back = COLORS[scene.background]
-    files = pack.nouns()[name].files[scene.style]
-    return all(distance(pack.drawing(scene.style, file).mean, back) > 70 for file in files)
+    """Whether there are drawings of ``name`` to choose from on the scene's background."""
+    return bool(choice_of(scene, name))
+
+
+def choice_of(scene: Scene, name: str) -> Sequence[pack.Drawing]:
+    """The drawings of a name in the scene's style: all of them if each differs from the background's colour, else
+    none; where the style mixes sets, those that differ."""
+    found, back = pack.drawings(scene.style, name), COLORS[scene.background]
+    clear = [made for made in found if distance(made.mean, back) > 70]
+    return clear if scene.style == pack.MIXED or len(clear) == len(found) else ()
 
 
 def draw_objects(scene: Scene, names: Sequence[str], boxes: Sequence[Box]) -> None:
     """Draw the names into the boxes, the longer side filling it; equal names get the same drawing."""
     rng = scene.rng
-    files: dict[str, str] = {}
+    chosen: dict[str, pack.Drawing] = {}
     for name, (left, top, right, bottom) in zip(names, boxes, strict=True):
-        file = files.setdefault(name, rng.choice(pack.nouns()[name].files[scene.style]))
-        sprite = pack.drawing(scene.style, file).image
+        # Drawn from all of the style where a caller has not asked whether the name stands out.
+        sprite = chosen.setdefault(name, rng.choice(choice_of(scene, name) or pack.drawings(scene.style, name))).image
         if rng.random() < 0.5:
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if rng.random() < 0.6:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from igva.probe.pack import MIXED
+
 # The paper's six categories and what they are made of here.
 CATEGORIES: dict[str, tuple[str, ...]] = {
     "General": ("name", "scene", "caption"),
@@ -26,7 +28,7 @@ class Split(NamedTuple):
 
 
 SPLITS: dict[str, Split] = {
-    "train": Split(0, ("noto", "fluent"), "train-", True, 0.3),
+    "train": Split(0, ("noto", "fluent", MIXED, MIXED), "train-", True, 0.3),
     "val": Split(1, ("noto", "fluent"), "train-", True, 0.3),
     "test": Split(2, ("noto", "fluent"), "test-", False, 0.0),
     "unseen": Split(3, ("twemoji",), "test-", False, 0.0),
