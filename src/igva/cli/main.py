@@ -52,7 +52,7 @@ def entry(argv: list[str] | None = None) -> int:
     verb = next((word for word in argv if not word.startswith("-")), None)
     # Where bitsandbytes is installed without a GPU, importing PEFT would say so on every call.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    args = build_parser(verb if verb in VERBS else None).parse_args(argv)
+    args = _parse(build_parser(verb if verb in VERBS else None), argv)
     try:
         code = importlib.import_module(f"igva.cli.{args.verb}").main(args)
     except UserError as error:
@@ -65,6 +65,17 @@ def entry(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code or 0  # only a verb that judges has a code to give
+
+
+def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """``parse_args``, and settings (key=value) may stand behind an option too: argparse takes only the first run."""
+    args, extra = parser.parse_known_args(argv)
+    if settings := [word for word in extra if hasattr(args, "overrides") and not word.startswith("-")]:
+        args.overrides = [*args.overrides, *settings]
+        extra = [word for word in extra if word.startswith("-")]
+    if extra:
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    return args
 
 
 if __name__ == "__main__":

@@ -1,0 +1,45 @@
+"""What all verbs share: where settings may stand, and what is refused."""
+
+import pytest
+
+from igva.cli.main import entry
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """What `igva train` would run."""
+    seen = []
+
+    def run(recipe, resume, *, name, overrides):
+        seen.append((recipe, resume, overrides))
+        return "somewhere"
+
+    monkeypatch.setattr("igva.train.run.run", run)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["optim.max_steps=3", "output=here", "--resume"],
+        ["--resume", "optim.max_steps=3", "output=here"],
+        ["optim.max_steps=3", "--resume", "output=here"],
+    ],
+)
+def test_settings_stand_on_either_side_of_an_option(words, taken):
+    assert entry(["train", "tiny_instruct", *words]) == 0
+    ((recipe, resume, overrides),) = taken
+    assert resume and overrides == ["optim.max_steps=3", "output=here"]
+    assert (recipe.optim.max_steps, recipe.output) == (3, "here")
+
+
+def test_unknown_options_are_refused(taken, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        entry(["train", "tiny_instruct", "--nonsense", "output=x"])
+    assert stopped.value.code == 2 and "unrecognized arguments: --nonsense" in capsys.readouterr().err and not taken
+
+
+def test_verbs_without_settings_take_no_stray_words(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        entry(["serve", "stray=1"])
+    assert stopped.value.code == 2 and "unrecognized arguments: stray=1" in capsys.readouterr().err
