@@ -77,7 +77,7 @@ def test_trained_file_is_what_changed(recipe):
 
 
 def test_resume_is_bitwise(recipe, tmp_path):
-    """Four steps at once equal two, a stop, and two more."""
+    """Four steps at once equal two, a stop, and two more; so do the figures that are logged."""
     whole = load_file(run(recipe(f"output={tmp_path / 'whole'}")) / "trained.safetensors")
     part = recipe(f"output={tmp_path / 'part'}")
     output = run(part)
@@ -86,6 +86,11 @@ def test_resume_is_bitwise(recipe, tmp_path):
     resumed = load_file(run(part, resume=True) / "trained.safetensors")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    one, two = (
+        json.loads((tmp_path / name / "checkpoint-4/trainer_state.json").read_text())["log_history"]
+        for name in ("whole", "part")
+    )
+    assert [entry["lm_loss"] for entry in one] == [entry["lm_loss"] for entry in two] and len(one) == 4
 
 
 def test_cached_and_uncached_features_train_alike(recipe, tmp_path):

@@ -56,7 +56,7 @@ class IgvaTrainer(Trainer):
         self.images_seen = 0
         self._images_in_step: Tensor | None = None
         self._figures = Figures()
-        self._logged_step = 0
+        self._logged_step: int | None = None  # None until the first step, which a resumed run does not count from 0
         self._staging: str | None = None
 
     @property
@@ -113,6 +113,8 @@ class IgvaTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        if self._logged_step is None:
+            self._logged_step = self.state.global_step
         ids, sources = inputs.pop("ids"), inputs.pop("sources")
         self.images_seen += len(sources)
         self.bad_images |= set(inputs.pop("bad_images", ()))
@@ -147,7 +149,7 @@ class IgvaTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
-            steps = max(1, self.state.global_step - self._logged_step)
+            steps = max(1, self.state.global_step - (self._logged_step or 0))
             self._logged_step = self.state.global_step
             logs |= self._figures.take(steps)
             self.count_bad_images()

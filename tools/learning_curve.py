@@ -1,0 +1,31 @@
+"""Draw the loss of a finished or running training run.
+
+.venv/bin/python tools/learning_curve.py runs/tiny_instruct docs/tiny-curve.png
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from igva.train.snapshots import snapshots
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, help="output folder of the run")
+    parser.add_argument("picture", type=Path)
+    args = parser.parse_args()
+    newest = snapshots(args.run)[-1]
+    log = json.loads((newest / "trainer_state.json").read_text())["log_history"]
+    points = [(entry["step"], entry["lm_loss"]) for entry in log if "lm_loss" in entry]
+    figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+    axes.plot(*zip(*points, strict=True))
+    axes.set(xlabel="step", ylabel="loss of the answers", yscale="log")
+    axes.grid(alpha=0.3)
+    figure.savefig(args.picture, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
