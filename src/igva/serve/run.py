@@ -21,6 +21,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host.strip("[]"), port))
+        listener.listen()  # from now on a client waits; before, it would be refused until the server runs
     except OSError as error:
         listener.close()
         raise UserError(f"cannot listen on {host}:{port} ({error.strerror or error}): name another --port") from error
