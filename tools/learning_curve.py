@@ -1,6 +1,6 @@
 """Draw the loss of a finished or running training run.
 
-.venv/bin/python tools/learning_curve.py runs/tiny_instruct docs/tiny-curve.png
+.venv/bin/python tools/learning_curve.py runs/tiny_instruct curve.png
 """
 
 import argparse

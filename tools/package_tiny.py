@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="output folder of the run")
     args = parser.parse_args()
     settings = json.loads((args.run / "run.json").read_text())["recipe"]["model"]
-    settings.pop("init_from")  # the projector it started from is part of what was trained
+    for key in ("init_from", "retrofit", "dtype", "attention"):  # where and how it was trained, not what it is
+        settings.pop(key)
     tensors, scale = read_trained(args.run / TRAINED_FILE)
     rounded = {name: value.to(torch.bfloat16).contiguous() for name, value in tensors.items()}
     TRAINED.parent.mkdir(exist_ok=True)
