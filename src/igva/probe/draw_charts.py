@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw
 
@@ -16,6 +17,7 @@ ROWS = ("north", "south", "east", "west")
 COLUMNS = ("a", "b", "c")
 DIGITS = tuple("123456789")
 PLACES = ("left", "middle", "right")
+PIE_MARGIN = 0.1  # of the whole pie, between the slice asked for and the next
 
 
 def pie(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
@@ -23,10 +25,10 @@ def pie(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     color, which = dealer.deal("pie", tuple((color, which) for color in COLORS for which in ("largest", "smallest")))
     made = scenes.new_scene(rng, split, rng.choice([other for other in COLORS if other != color]))
     count = rng.randint(3, 4)
-    while True:  # the answer differs from its neighbour by a tenth of the pie at least
+    while True:  # either end differs from its neighbour enough to be asked for
         cuts = sorted(rng.uniform(0.08, 0.92) for _ in range(count - 1))
         shares = sorted(b - a for a, b in zip([0.0, *cuts], [*cuts, 1.0], strict=True))
-        if shares[0] >= 0.08 and shares[1] - shares[0] >= 0.1 and shares[-1] - shares[-2] >= 0.1:
+        if shares[0] >= 0.08 and min(shares[1] - shares[0], shares[-1] - shares[-2]) >= PIE_MARGIN:
             break
     answer = shares.pop() if which == "largest" else shares.pop(0)
     slices = [(color, answer), *zip(scenes.shape_colors(made, count - 1, avoid=[color]), shares, strict=True)]
@@ -42,7 +44,12 @@ def pie(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
         made.image.paste(scenes.jitter(rng, name), box, mask)
         scenes.place(made, Thing("slice", name, name, box, share), mask, name)
         angle += 360 * share
-    return made, Question("pie", phrase(rng, f"{which}_slice"), color, tuple(COLORS))
+    return made, ask_slice(made, which, color)
+
+
+def ask_slice(scene: Scene, which: str, color: str) -> Question:
+    """The colour of the largest or smallest slice."""
+    return Question("pie", phrase(scene.rng, f"{which}_slice"), color, tuple(COLORS))
 
 
 def line(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
@@ -102,8 +109,13 @@ def table(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
         if r:
             pen.line([(left, y), (left + 66 + 3 * width, y)], fill=ink)
     pen.line([(left + 62, top), (left + 62, top + 4 * height)], fill=ink)
+    return made, ask_cell(made, rows, at, digit)
+
+
+def ask_cell(scene: Scene, rows: Sequence[str], at: int, digit: str) -> Question:
+    """The number in cell ``at`` (row by row) of a table with three columns."""
     words = {"row": rows[at // 3], "column": COLUMNS[at % 3].upper()}
-    return made, Question("table", phrase(rng, "table", **words), digit, DIGITS)
+    return Question("table", phrase(scene.rng, "table", **words), digit, DIGITS)
 
 
 def document(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
@@ -122,8 +134,12 @@ def document(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
         pen.text((right, y + height // 2), number, font=font, fill=ink, anchor="rm")
         cover(made, (left, y, left + 80, y + height), name)
         cover(made, (right - 40, y, right, y + height), number)
-    answer = numbers[order.index(field)]
-    return made, Question("document", phrase(rng, "document", x=field), answer, tuple(sorted(numbers)))
+    return made, ask_field(made, field, dict(zip(order, numbers, strict=True)))
+
+
+def ask_field(scene: Scene, field: str, bill: Mapping[str, str]) -> Question:
+    """The number beside one of the words of a bill."""
+    return Question("document", phrase(scene.rng, "document", x=field), bill[field], tuple(sorted(bill.values())))
 
 
 def cover(made: Scene, box: scenes.Box, word: str) -> None:

@@ -9,7 +9,7 @@ from igva.probe import pack, scenes
 from igva.probe.dealer import Dealer, Drawn
 from igva.probe.draw_basic import objects
 from igva.probe.questions import Question, absent_name, drawn_names, phrase
-from igva.probe.scenes import Thing
+from igva.probe.scenes import Scene, Thing
 from igva.probe.vocabulary import COLORS, SHAPES, Split
 
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
@@ -103,4 +103,9 @@ def refer(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
         left, top, right, bottom = thing.box
         pen.rectangle((left - 3, top - 3, right + 2, bottom + 2), outline=scenes.jitter(rng, color), width=3)
         thing.color = color  # its frame's
-    return made, Question("refer", phrase(rng, "refer", c=colors[place]), framed[place].name, drawn_names(made))
+    return made, ask_framed(made, framed[place])
+
+
+def ask_framed(scene: Scene, thing: Thing) -> Question:
+    """What is in the frame of this colour?"""
+    return Question("refer", phrase(scene.rng, "refer", c=str(thing.color)), thing.name, drawn_names(scene))

@@ -7,6 +7,7 @@ from igva.probe.dealer import Dealer, Drawn
 from igva.probe.draw_basic import objects
 from igva.probe.facts import PLACES
 from igva.probe.questions import Question, phrase
+from igva.probe.scenes import Scene
 from igva.probe.vocabulary import Split
 
 LETTERS = ("a", "b", "c", "d")
@@ -33,13 +34,13 @@ def caption(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
         objects(made, [left, right])
         if questions.side_of("horizontal", *made.things) == "left":
             break
-    told = captions(rng, letter, (left, right), (other_left, other_right))
-    return made, Question("caption", phrase(rng, "caption", options=told), letter, LETTERS)
+    return made, ask_caption(made, letter, (left, right), (other_left, other_right))
 
 
-def captions(rng: random.Random, letter: str, pair: tuple[str, str], others: tuple[str, str]) -> str:
-    """Four captions for two things side by side; the right one has ``letter``."""
+def ask_caption(scene: Scene, letter: str, pair: tuple[str, str], others: tuple[str, str]) -> Question:
+    """Which of four captions fits two things side by side? The right one has ``letter``."""
     told = [(pair[0], others[1]), (others[0], pair[1]), others]
-    rng.shuffle(told)
+    scene.rng.shuffle(told)
     told.insert(LETTERS.index(letter), pair)
-    return "; ".join(f"{name}: {a} left of {b}" for name, (a, b) in zip(LETTERS, told, strict=True))
+    options = "; ".join(f"{name}: {a} left of {b}" for name, (a, b) in zip(LETTERS, told, strict=True))
+    return Question("caption", phrase(scene.rng, "caption", options=options), letter, LETTERS)

@@ -36,21 +36,18 @@ def adversarial(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
 
 
 def _ask(made: Scene, task: str, name: str, present: bool, company: tuple[str, ...]) -> Drawn:
-    table, count = pack.nouns(), made.rng.randint(2, 3)
-    free = [
-        other for other in company if other != name and other not in table[name].kin and scenes.stands_out(made, other)
-    ]
+    count = made.rng.randint(2, 3)
+    free = [other for other in company if pack.apart(other, [name]) and scenes.stands_out(made, other)]
     made.rng.shuffle(free)
     names = [name] if present else []
     for other in free:
-        if len(names) < count and not any(other in table[known].kin for known in names):
+        if len(names) < count and pack.apart(other, names):
             names.append(other)
     if not names:  # nothing of the company can be seen on this background
         names = scenes.pick_names(made, 1, avoid=[name])
     made.rng.shuffle(names)
     objects(made, names)
-    asked = ask_exists(made, table[name].phrase, present)
-    return made, Question(task, asked.question, asked.answer, asked.choices)
+    return made, ask_exists(made, pack.nouns()[name].phrase, present, task)
 
 
 def attribute(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
@@ -60,6 +57,10 @@ def attribute(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     kinds, colors = scenes.shape_kinds(rng, 3), scenes.shape_colors(made, 3)
     boxes = scenes.scatter(rng, [rng.randint(52, 80) for _ in kinds])
     scenes.draw_shapes(made, list(zip(kinds, colors, strict=True)), boxes)
-    color = colors[0] if true else colors[1]
-    text = phrase(rng, "attribute", x=kinds[0], c=color)
-    return made, Question("attribute", text, "yes" if true else "no", ("yes", "no"))
+    return made, ask_attribute(made, kinds[0], colors[0] if true else colors[1], true)
+
+
+def ask_attribute(scene: Scene, shape: str, color: str, answer: bool) -> Question:
+    """Has the shape this colour?"""
+    text = phrase(scene.rng, "attribute", x=shape, c=color)
+    return Question("attribute", text, "yes" if answer else "no", ("yes", "no"))

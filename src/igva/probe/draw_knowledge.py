@@ -1,7 +1,7 @@
 """What a thing is, is for, has and where it lives; flags."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -22,9 +22,14 @@ def _about(task: str, groups: dict[str, tuple[str, ...]]) -> Callable[[random.Ra
         name = rng.choice(groups[answer])
         made = scenes.background_for(rng, split, name)
         scenes.draw_objects(made, [name], scenes.scatter(rng, [rng.randint(72, 128)]))
-        return made, Question(task, phrase(rng, task), answer, tuple(groups))
+        return made, ask_group(made, task, answer, groups)
 
     return draw
+
+
+def ask_group(scene: Scene, task: str, answer: str, groups: Mapping[str, tuple[str, ...]]) -> Question:
+    """To which of the groups does the thing shown belong?"""
+    return Question(task, phrase(scene.rng, task), answer, tuple(groups))
 
 
 kind = _about("kind", KINDS)

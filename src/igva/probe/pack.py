@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,6 +87,12 @@ def drawing(style: str, file: str) -> Drawing:
     alpha = pixels[..., 3]
     mean = (pixels[..., :3] * alpha[..., None]).sum(axis=(0, 1)) / alpha.sum()
     return Drawing(image, (float(mean[0]), float(mean[1]), float(mean[2])))
+
+
+def apart(name: str, others: Iterable[str]) -> bool:
+    """Whether a name is none of the others, nor kin to one of them: no drawing could be called both."""
+    kin = nouns()[name].kin
+    return all(other != name and other not in kin for other in others)
 
 
 @cache

@@ -47,9 +47,9 @@ def ask_count(scene: Scene, name: str, count: int) -> Question:
     return Question("count", phrase(scene.rng, "count", xs=plural), str(count), COUNTS)
 
 
-def ask_exists(scene: Scene, what: str, answer: bool) -> Question:
+def ask_exists(scene: Scene, what: str, answer: bool, task: str = "exists") -> Question:
     """Is it there? ``what`` carries its article."""
-    return Question("exists", phrase(scene.rng, "exists", a=what), "yes" if answer else "no", ("yes", "no"))
+    return Question(task, phrase(scene.rng, "exists", a=what), "yes" if answer else "no", ("yes", "no"))
 
 
 def side_of(axis: str, thing: Thing, other: Thing) -> str | None:
@@ -166,11 +166,10 @@ def article(words: str) -> str:
 
 def absent_name(rng: random.Random, present: list[str]) -> str:
     """A name that is neither there nor could be said of anything there."""
-    table = pack.nouns()
-    names = list(table)
+    names = list(pack.nouns())
     while True:
         name = rng.choice(names)
-        if name not in present and not any(other in table[name].kin for other in present):
+        if pack.apart(name, present):
             return name
 
 

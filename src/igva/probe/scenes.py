@@ -301,8 +301,7 @@ def pick_names(scene: Scene, count: int, avoid: Sequence[str] = (), countable: b
         if len(chosen) == count:
             return chosen
         name = scene.rng.choice(everything)
-        taken = [*avoid, *chosen]
-        if name in taken or any(other in table[name].kin for other in taken):
+        if not pack.apart(name, [*avoid, *chosen]):
             continue
         if (countable and not table[name].countable) or not stands_out(scene, name):
             continue

@@ -157,13 +157,13 @@ def _converse(scene: Scene, first: Question) -> tuple[Conversation, ...]:
     left = {task: turns for task, turns in found.items() if turns}
     while left and len(talks) < MOST_TALKS:
         task = rng.choices(list(left), [EXTRA_WEIGHTS.get(task, RARE) for task in left])[0]
-        known = {_about(turn) for _, turns in talks for turn in turns}
-        if turns := [turn for turn in left.pop(task) if _about(turn) not in known]:
+        known = {subject_of(turn) for _, turns in talks for turn in turns}
+        if turns := [turn for turn in left.pop(task) if subject_of(turn) not in known]:
             talks.append((task, turns))
     return tuple(Conversation(task, tuple(turns), rng.random() < scene.split.suffix) for task, turns in talks)
 
 
-def _about(turn: Question) -> tuple[str, ...]:
+def subject_of(turn: Question) -> tuple[str, ...]:
     """What a turn asks: whether a thing is there is one question, however it is put and whatever its task."""
     kind = "exists" if turn.task.startswith("exists") else turn.task
     return (kind, *_mentioned(turn), turn.answer)
