@@ -1,4 +1,4 @@
-"""Draw the loss of a finished or running training run.
+"""Draw the loss of a finished or running training run, with that on held-out data where the recipe has some.
 
 .venv/bin/python tools/learning_curve.py runs/tiny_instruct curve.png
 """
@@ -19,9 +19,12 @@ def main() -> None:
     args = parser.parse_args()
     newest = snapshots(args.run)[-1]
     log = json.loads((newest / "trainer_state.json").read_text())["log_history"]
-    points = [(entry["step"], entry["lm_loss"]) for entry in log if "lm_loss" in entry]
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
-    axes.plot(*zip(*points, strict=True))
+    for key, style, label in (("lm_loss", "-", "in training"), ("eval_loss", "o--", "on held-out pictures")):
+        points = [(entry["step"], entry[key]) for entry in log if key in entry]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, label=label)
+    axes.legend()
     axes.set(xlabel="step", ylabel="loss of the answers", yscale="log")
     axes.grid(alpha=0.3)
     figure.savefig(args.picture, dpi=110)

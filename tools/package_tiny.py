@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/package_tiny.py runs/tiny_instruct
 
-Writes ``src/igva/weights/tiny.safetensors`` (what was trained, rounded to bfloat16) and ``tiny.json`` (how the parts
+Writes ``src/igva/weights/tiny.safetensors`` (what was trained, its matrices in 8 bits) and ``tiny.json`` (how the parts
 are put together: the run's model section).
 """
 
@@ -10,11 +10,10 @@ import argparse
 import json
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 
 from igva.checkpoints.tiny import SETTINGS, TRAINED
-from igva.checkpoints.trained import TRAINED_FILE, read_trained
+from igva.checkpoints.trained import TRAINED_FILE, read_trained, to_int8
 
 LIMIT_MB = 20
 
@@ -27,15 +26,15 @@ def main() -> None:
     for key in ("init_from", "retrofit", "dtype", "attention"):  # where and how it was trained, not what it is
         settings.pop(key)
     tensors, scale = read_trained(args.run / TRAINED_FILE)
-    rounded = {name: value.to(torch.bfloat16).contiguous() for name, value in tensors.items()}
+    small = to_int8(tensors)
     TRAINED.parent.mkdir(exist_ok=True)
-    save_file(rounded, TRAINED, metadata={"format": "pt", "lora_scale": repr(scale)})
+    save_file(small, TRAINED, metadata={"format": "pt", "lora_scale": repr(scale)})
     SETTINGS.write_text(json.dumps(settings, indent=2) + "\n")
     TRAINED.chmod(0o644)  # safetensors writes for the owner alone
     size = TRAINED.stat().st_size / 1e6
     if size > LIMIT_MB:
         raise SystemExit(f"{TRAINED} has {size:.1f} MB, more than the {LIMIT_MB} MB that ship")
-    print(f"{TRAINED}: {len(rounded)} tensors, {size:.1f} MB")
+    print(f"{TRAINED}: {len(tensors)} tensors, {size:.1f} MB")
 
 
 if __name__ == "__main__":

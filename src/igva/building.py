@@ -120,7 +120,7 @@ def _assemble(
     shell.model.language_model = language.model
     shell.lm_head = language.lm_head
     shell.model.fusion = build_fusion(config.fusion, config.fusion_kwargs or {}, config.fusion_dims()).to(dtype)
-    shell.model.projector = build_projector(config, shell.model.fusion.output_dim).to(dtype)
+    shell.model.projector = build_projector(config, shell.model.fusion).to(dtype)
     if getattr(language, "is_loaded_in_4bit", False):
         shell.is_loaded_in_4bit = True  # PEFT and the trainer look for it on the whole model
         shell.hf_quantizer = language.hf_quantizer

@@ -27,9 +27,9 @@ def test_what_ships():
 def test_settings_are_the_recipes():
     shipped = json.loads(tiny.SETTINGS.read_text())
     recipe = yaml.safe_load(recipe_text("tiny_instruct"))["model"]
-    assert {key: shipped[key] for key in recipe if key != "init_from"} == {
-        key: value for key, value in recipe.items() if key != "init_from"
-    }
+    trained_with = ("init_from", "dtype", "attention")  # where and how, not what it is
+    for key in recipe.keys() - trained_with:
+        assert shipped[key] == recipe[key], key
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
@@ -68,14 +68,12 @@ def test_the_weights_listen_to_the_question(loaded, picture):
 @needs_parts
 @pytest.mark.slow
 def test_answers_simple_pictures(loaded, tmp_path):
-    """Far above the chance of any task on pictures it never saw; the model card has the full table."""
+    """Far above chance on pictures it never saw; the model card has the full table."""
     from igva.eval.questions import read_questions
     from igva.eval.run import evaluate
     from igva.probe import build
 
-    known = ("name", "color", "count", "exists", "position", "size", "read", "chart")  # what it was trained on
-    drawn = read_questions(build("test", tmp_path / "probe", 180, seed=5) / "questions.json")
-    questions = [question for question in drawn if question.task in known]
+    questions = read_questions(build("test", tmp_path / "probe", 120, seed=5) / "questions.json")
     scores = evaluate(*loaded, questions, tmp_path / "out")
     assert scores["mean"] > 42  # chance is 28
 

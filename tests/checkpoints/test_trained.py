@@ -4,7 +4,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from igva.checkpoints.trained import apply_trained, read_trained, restore_trained, save_trained
+from igva.checkpoints.trained import (
+    apply_trained,
+    from_int8,
+    read_trained,
+    restore_lora,
+    restore_trained,
+    save_trained,
+    to_int8,
+)
 from igva.errors import UserError
 from igva.testing import tiny_model
 from igva.train.arguments import LoraArguments
@@ -52,12 +60,21 @@ def test_restore_is_exact(adapted, tmp_path):
     assert torch.equal(adapted(**inputs()).logits, before)
 
 
-def test_parts_can_be_chosen(adapted, tmp_path):
-    save_trained(adapted, tmp_path / "t.safetensors", lora_scale=3.0)
+def test_factors_can_be_left_out_and_taken_over(adapted, tmp_path):
+    file = tmp_path / "t.safetensors"
+    save_trained(adapted, file, lora_scale=3.0)
     plain, start = tiny_model(), tiny_model().state_dict()
-    apply_trained(plain, tmp_path / "t.safetensors", parts=("projector",))
+    apply_trained(plain, file, lora=False)
     changed = {name for name, value in plain.state_dict().items() if not torch.equal(value, start[name])}
     assert changed and all(name.startswith("model.projector.") for name in changed)
+    add_lora(plain, LoraArguments(rank=2, alpha=6))
+    restore_lora(plain, file, 3.0)
+    torch.testing.assert_close(plain(**inputs()).logits, adapted(**inputs()).logits, atol=1e-5, rtol=1e-5)
+    other = tiny_model()
+    add_lora(other, LoraArguments(rank=1, alpha=3))
+    for model, scale in ((other, 3.0), (plain, 2.0)):
+        with pytest.raises(UserError, match=r"give the same lora\.rank and lora\.alpha"):
+            restore_lora(model, file, scale)
 
 
 def test_misfits_are_fatal(adapted, tmp_path):
@@ -85,3 +102,22 @@ def test_nothing_half_written(adapted, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         save_trained(adapted, file, lora_scale=1.0)
     assert file.read_bytes() == before
+
+
+def test_eight_bits_are_close_and_a_quarter_of_the_size(adapted, tmp_path):
+    save_trained(adapted, tmp_path / "t.safetensors", lora_scale=3.0)
+    whole, _ = read_trained(tmp_path / "t.safetensors")
+    save_file(to_int8(whole), tmp_path / "small.safetensors", metadata={"lora_scale": "3.0"})
+    small, scale = read_trained(tmp_path / "small.safetensors")
+    assert scale == 3.0 and small.keys() == whole.keys()
+    for name, value in whole.items():
+        most = value.abs().amax(dim=-1, keepdim=True)
+        assert ((small[name].float() - value).abs() <= 0.0041 * most + 1e-12).all(), name
+    plain = tiny_model()
+    apply_trained(plain, tmp_path / "small.safetensors")
+    gap = (plain(**inputs()).logits - adapted(**inputs()).logits).abs().max()
+    assert 0 < gap < 0.05 * adapted(**inputs()).logits.abs().max()
+
+
+def test_a_row_of_zeros_stays_zero():
+    assert not from_int8(to_int8({"a": torch.zeros(2, 3)}))["a"].any()

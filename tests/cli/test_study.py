@@ -119,6 +119,7 @@ optim: {{batch_size: 4, max_steps: 2, save_steps: 10, workers: 0}}
         (["--warm-up-steps", "5"], "give --cells"),
         (["--category-field", "colour"], "has no field 'colour'"),
         (["--pool", "2"], "belong to --vision"),
+        (["--normalize-layers"], "belong to --vision"),
         (["--vision", "x"], "exclude each other"),
         (["--width", "30"], "a multiple of 4"),
         (["--cells", "gone.json"], "gone.json does not exist"),

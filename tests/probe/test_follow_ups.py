@@ -10,7 +10,7 @@ from igva.probe.pack import nouns
 from igva.probe.questions import Question, side_of
 from igva.probe.scenes import Scene
 from igva.probe.suite import DRAW, MORE, scheduled, subject_of
-from igva.probe.vocabulary import COLORS, SHAPES, SPLITS
+from igva.probe.vocabulary import COLORS, DESCRIBE, SHAPES, SPLITS
 
 GROUPS = {"kind": facts.KINDS, "use": facts.USES, "legs": facts.LEGS, "habitat": facts.HABITATS}
 
@@ -100,7 +100,7 @@ def test_nothing_is_asked_twice_of_a_picture() -> None:
     turns = 0
     for index in range(200):
         made = sample("train", index)
-        keys = [subject_of(turn) for turn in made.questions]
+        keys = [subject_of(turn) for turn in made.questions if turn.task != DESCRIBE]
         assert len(set(keys)) == len(keys), made.questions
         turns += len(keys)
-    assert turns > 3.5 * 200
+    assert turns > 2.5 * 200

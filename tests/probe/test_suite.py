@@ -4,6 +4,8 @@ import collections
 import filecmp
 import itertools
 import json
+import random
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ from PIL import Image
 
 from igva.errors import UserError
 from igva.probe import SPLITS, TASKS, ProbeSample, build, picture_hash, sample
-from igva.probe.pack import MIXED, MIXTURE, WHOLE, drawings, font_files, nouns
+from igva.probe.pack import MIXED, MIXTURE, PACK, WHOLE, drawings, font_files, nouns
+from igva.probe.scenes import background_for, draw_objects
 from igva.probe.sheet import index_of
-from igva.probe.vocabulary import CATEGORY_OF, COLORS, SUFFIX, WORDS
+from igva.probe.vocabulary import CATEGORY_OF, COLORS, DESCRIBE, SUFFIX, WORDS
 
 MANY = 1440  # four rounds of the evaluation cycle
 
@@ -196,9 +199,27 @@ def test_counts_are_true() -> None:
 def test_the_mixed_style_adds_drawings_and_never_the_held_out_ones() -> None:
     assert "twemoji" not in MIXTURE and "twemoji" not in SPLITS["train"].styles
     assert SPLITS["unseen"].styles == ("twemoji",)
+    assert all(set(SPLITS[split].styles) <= set(WHOLE) for split in ("val", "test", "unseen"))
     more = [name for name in nouns() if len(drawings(MIXED, name)) > 2 * len(drawings("noto", name))]
     assert len(more) > 200
     assert all(len(drawings(MIXED, name)) >= 2 * len(drawings("noto", name)) for name in nouns())
+
+
+def test_a_noun_that_the_added_sets_lack_is_drawn_all_the_same() -> None:
+    added = [style for style in MIXTURE if style not in WHOLE]
+    lacking = [name for name, noun in nouns().items() if not any(style in noun.files for style in added)]
+    assert "abacus" in lacking
+    split = SPLITS["train"]._replace(styles=(MIXED,))
+    for name in lacking:
+        scene = background_for(random.Random(0), split, name)
+        draw_objects(scene, [name], [(60, 60, 160, 160)])
+        assert [thing.name for thing in scene.things] == [name] and scene.things[0].area > 0
+
+
+def test_every_listed_drawing_is_in_its_archive_and_none_beside() -> None:
+    for style in {*WHOLE, *MIXTURE}:
+        listed = {file for noun in nouns().values() for file in noun.files.get(style, ())}
+        assert listed == set(zipfile.ZipFile(PACK / f"{style}.zip").namelist())
 
 
 def test_training_conversations() -> None:
@@ -207,9 +228,10 @@ def test_training_conversations() -> None:
     suffixed = talks = 0
     for index in range(420):
         made = sample("train", index)
-        assert 1 <= len(made.conversations) <= 4
-        assert len({talk.task for talk in made.conversations}) == len(made.conversations)
-        for talk in made.conversations:
+        asked = [talk for talk in made.conversations if talk.task != DESCRIBE]
+        assert 1 <= len(asked) <= 4 and len(made.conversations) - len(asked) <= 1
+        assert len({talk.task for talk in asked}) == len(asked)
+        for talk in asked:
             assert 1 <= len(talk.turns) <= 5 and {turn.task for turn in talk.turns} == {talk.task}
             assert len({turn.question for turn in talk.turns}) == len(talk.turns)
             turns[talk.task] += len(talk.turns)
@@ -241,11 +263,11 @@ def test_build_files_parse(tmp_path: Path) -> None:
     assert set(cells) == {record["image"] for record in records} and len(cells) == 12
     assert len({record["id"] for record in records}) == len(records)
     for record in records:
-        assert record["task"] in TASKS and (folder / record["image"]).is_file()
+        assert record["task"] in (*TASKS, DESCRIBE) and (folder / record["image"]).is_file()
         assert record["category"] == CATEGORY_OF[record["task"]]
         assert len(record["choices"]) == len(record["conversations"]) // 2
         for turn, choices in zip(record["conversations"][1::2], record["choices"], strict=True):
-            assert turn["value"] in choices
+            assert turn["value"] in choices or (record["task"] == DESCRIBE and not choices)
         speakers = [turn["from"] for turn in record["conversations"]]
         assert speakers == ["human", "gpt"] * (len(speakers) // 2)
         first, *rest = record["conversations"]

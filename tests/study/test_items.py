@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from igva.errors import UserError
-from igva.study.items import Item, pick, read_items
+from igva.study.items import Item, of_tested_tasks, pick, read_items
 
 QUESTION = {"id": "q1", "image": "a.png", "question": "Is it red?", "answer": "yes", "choices": ["yes", "no"]}
 
@@ -89,3 +89,10 @@ def test_a_pick_is_even_over_tasks_and_keeps_the_order(tmp_path):
     assert Counter(item.task for item in chosen) == {"a": 3, "b": 2, "c": 1}
     assert [int(item.id) for item in chosen] == sorted(int(item.id) for item in chosen)
     assert pick(items, 6) == chosen and pick(items, None) == items and pick(items, 99) == items
+
+
+def test_tasks_that_are_never_tested_are_left_out():
+    train = [Item(str(n), "a.png", "?", "yes", (), task, "c") for n, task in enumerate(("color", "describe", "color"))]
+    test = [Item("9", "b.png", "?", "yes", (), "color", "c")]
+    assert [item.id for item in of_tested_tasks(train, test)] == ["0", "2"]
+    assert of_tested_tasks(train[1:2], test) == train[1:2]  # nothing in common: tasks are another word for files there

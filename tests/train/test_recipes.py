@@ -102,7 +102,8 @@ def test_modern_groups():
 @pytest.mark.parametrize("pair", ["llava15_7b", "llava15_13b", "siglip2_qwen3", "tiny"])
 def test_the_two_stages_build_the_same_projector(pair):
     align, instruct = (load_recipe(f"{pair}_{stage}") for stage in ("align", "instruct"))
-    for key in ("vision", "text", "image_size", "vision_pool", "projector_hidden_size", "projector_norm"):
+    shared = ("vision", "text", "image_size", "vision_pool", "normalize_layers", "visual_positions")
+    for key in (*shared, "projector_hidden_size", "projector_norm"):
         assert getattr(align.model, key) == getattr(instruct.model, key)
     assert instruct.model.init_from == align.output
 

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from igva.answering import answer, load
+from igva.checkpoints.trained import TRAINED_FILE, read_trained
 from igva.data.collate import Collator
 from igva.data.dataset import ChatDataset
 from igva.data.sources import read_records
@@ -333,6 +334,21 @@ def test_finished_output_is_not_overwritten(recipe):
     run(recipe())
     with pytest.raises(UserError, match="holds a finished run"):
         run(recipe())
+
+
+def test_a_run_goes_on_from_an_earlier_one(recipe, tmp_path):
+    first = run(recipe("optim.max_steps=2"))
+    kept = run(recipe("optim.max_steps=0", f"model.init_from={first}", f"output={tmp_path / 'kept'}"))
+    assert json.loads((kept / "run.json").read_text())["inherited"] == {"fusion, language model, projector": str(first)}
+    before, after = (read_trained(folder / TRAINED_FILE)[0] for folder in (first, kept))
+    assert before.keys() == after.keys() and any(name.endswith("lora_B") for name in after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    models = [load(folder)[0].state_dict() for folder in (first, kept)]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+    whole = run(recipe("optim.max_steps=0", "lora.rank=0", f"model.init_from={first}", f"output={tmp_path / 'whole'}"))
+    assert all(torch.equal(value, models[0][name]) for name, value in load(whole)[0].state_dict().items())
+    with pytest.raises(UserError, match="other adapters"):
+        run(recipe("lora.rank=1", f"model.init_from={first}", f"output={tmp_path / 'other'}"))
 
 
 def test_merged_conversations_are_one_sample(recipe, data):

@@ -2,6 +2,8 @@
 
 import argparse
 
+from igva.cli.counts import at_least_one
+
 HELP = "answer a file of questions about pictures on disk"
 
 
@@ -25,9 +27,7 @@ def main(args: argparse.Namespace) -> int:
 
     from igva.errors import UserError
 
-    for name in ("batch_size", "max_new_tokens", "workers"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: use at least 1")
+    at_least_one(args, "batch_size", "max_new_tokens", "workers")
     source, out = Path(args.input), Path(args.output)
     if not source.is_file():
         raise UserError(f"{source} does not exist: check the path")

@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from igva.cli.counts import at_least_one
+
 if TYPE_CHECKING:
     from igva.answering import Answer
 
@@ -29,8 +31,7 @@ def main(args: argparse.Namespace) -> None:
     from igva.data.images import open_image
     from igva.errors import UserError
 
-    if args.max_new_tokens < 1:
-        raise UserError(f"--max-new-tokens {args.max_new_tokens}: use at least 1")
+    at_least_one(args, "max_new_tokens")
     pictures = [open_image(path) for path in args.images]  # before the model loads
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # editing and history of the line

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from igva.cli.counts import at_least_one
+
 HELP = "score a model on questions of your own, the probe suite, or lmms-eval's benchmarks"
 
 SPLITS = ("test", "unseen", "val")  # those of igva.probe that have questions; a test compares them
@@ -88,10 +90,7 @@ def _check(args: argparse.Namespace) -> None:
     """Refuse what does not go together, before anything is loaded."""
     from igva.errors import UserError
 
-    for name in ("batch_size", "max_new_tokens", "limit"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: use at least 1")
+    at_least_one(args, "batch_size", "max_new_tokens", "limit")
     lmms = args.suite.startswith(LMMS)
     for name in ("zero_images", "plot", "answer_suffix", "no_answer_suffix"):
         if lmms and getattr(args, name):

@@ -2,6 +2,8 @@
 
 import argparse
 
+from igva.cli.counts import at_least_one
+
 HELP = "serve a model: OpenAI-compatible API, and a page to try it"
 
 
@@ -92,9 +94,7 @@ def main(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     from igva.errors import UserError
 
-    for name in ("max_active", "max_waiting", "max_new_tokens", "max_images", "max_megapixels"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: use at least 1")
+    at_least_one(args, "max_active", "max_waiting", "max_new_tokens", "max_images", "max_megapixels")
     if args.layer_cache_mb < 0:
         raise UserError(f"--layer-cache-mb {args.layer_cache_mb}: use 0 or more")
     if not 0 <= args.port < 65536:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from igva.cli.counts import at_least_one
+
 if TYPE_CHECKING:
     from igva.study.items import Item
     from igva.study.readout import ReadoutSettings
@@ -32,6 +34,9 @@ def add_study_arguments(
     )
     parts.add_argument("--image-size", type=int, metavar="PX", help="side of the input, with --vision")
     parts.add_argument("--pool", type=int, default=1, metavar="P", help="average P×P patches into one, with --vision")
+    parts.add_argument(
+        "--normalize-layers", action="store_true", help="layer means of like size for every fusion, with --vision"
+    )
     parts.add_argument("--device", help="cpu, cuda, cuda:N or mps: where the tower runs")
     readout = parser.add_argument_group("readout (no language model)")
     readout.add_argument("--steps", type=int, default=steps, metavar="N", help=f"training steps (default {steps})")
@@ -56,36 +61,23 @@ def check_counts(args: argparse.Namespace) -> None:
     """Raise ``UserError`` for a count that is not at least 1."""
     from igva.errors import UserError
 
-    for name in (
-        "steps",
-        "batch_size",
-        "width",
-        "blocks",
-        "seeds",
-        "warm_up_steps",
-        "train_limit",
-        "test_limit",
-        "pool",
-        "image_size",
-    ):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: use at least 1")
+    at_least_one(args, "steps", "batch_size", "width", "blocks", "seeds", "warm_up_steps")
+    at_least_one(args, "train_limit", "test_limit", "pool", "image_size")
     if args.width % 4:
         raise UserError(f"--width {args.width}: use a multiple of 4")
 
 
 def read_data(args: argparse.Namespace) -> tuple[list[Item], list[Item]]:
-    """Training and test items; every answer of a closed question is among its choices.
+    """Training and test items, the first of tasks that are tested; the answer of a closed question is a choice.
 
     Raises:
         UserError: a file is missing, malformed or empty, or a question is of both.
     """
     from igva.errors import UserError
-    from igva.study.items import pick, read_items
+    from igva.study.items import of_tested_tasks, pick, read_items
 
-    train = pick(read_items(args.train, args.category_field), args.train_limit)
     test = pick(read_items(args.test, args.category_field), args.test_limit)
+    train = pick(of_tested_tasks(read_items(args.train, args.category_field), test), args.train_limit)
     for item in (*train, *test):
         if item.choices and item.answer not in item.choices:
             raise UserError(f"question {item.id}: its answer {item.answer!r} is not among its choices")
@@ -108,12 +100,18 @@ def load_encoders(args: argparse.Namespace) -> tuple[Any, Any]:
     if args.vision and args.model:
         raise UserError("--vision and --model exclude each other: give one")
     if args.vision is None:
-        if args.pool != 1 or args.image_size:
-            raise UserError("--pool and --image-size belong to --vision: a model has its own")
+        if args.pool != 1 or args.image_size or args.normalize_layers:
+            raise UserError("--pool, --image-size and --normalize-layers belong to --vision: a model has its own")
         return load(args.model or "tiny", args.device, "float32")
     try:
         model, processor = build(
-            args.vision, "embedded:text", args.instruction, "igva", image_size=args.image_size, vision_pool=args.pool
+            args.vision,
+            "embedded:text",
+            args.instruction,
+            "igva",
+            image_size=args.image_size,
+            vision_pool=args.pool,
+            normalize_layers=args.normalize_layers,
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{args.vision} cannot be loaded: {str(error).splitlines()[0]}") from error
@@ -149,6 +147,7 @@ def describe(args: argparse.Namespace, train: list[Item], test: list[Item], read
         "instruction": args.instruction,
         "image_size": args.image_size,
         "pool": args.pool,
+        "normalize_layers": args.normalize_layers,
     }
     return {
         "form": "whole models" if args.recipe else "readout",

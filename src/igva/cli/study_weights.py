@@ -2,6 +2,8 @@
 
 import argparse
 
+from igva.cli.counts import at_least_one
+
 HELP = "how a trained model weighs its layers, for which questions, and whether that matters"
 
 
@@ -29,11 +31,7 @@ def main(args: argparse.Namespace) -> None:
 
     from transformers.utils import logging
 
-    from igva.errors import UserError
-
-    for name in ("clusters", "max_new_tokens", "batch_size", "limit"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: use at least 1")
+    at_least_one(args, "clusters", "max_new_tokens", "batch_size", "limit")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     from igva.answering import load

@@ -26,7 +26,15 @@ from igva.model.processing_igva import IgvaProcessor
 
 PREDICTIONS, SCORES, SETTINGS = "predictions.jsonl", "scores.json", "settings.json"
 # Fields of the configuration that change answers where the weights stay the same.
-_WAYS = ("fusion", "fusion_kwargs", "image_size", "vision_pool", "instruction_pooling", "instruction_normalize")
+_WAYS = (
+    "fusion",
+    "fusion_kwargs",
+    "image_size",
+    "vision_pool",
+    "normalize_layers",
+    "instruction_pooling",
+    "instruction_normalize",
+)
 _PACKAGES = ("igva", "torch", "transformers")
 # What an answer depends on. The other settings are told, not compared: a model may be moved, a batch made smaller.
 _BINDING = ("fingerprint", "processor", "questions", "max_new_tokens", "dtype", "zero_images", "prompt", "versions")

@@ -30,12 +30,16 @@ class IgvaConfig(PreTrainedConfig):
 
     image_size: int | None = None  # side of the square input in pixels; None: the tower's own
     vision_pool: int = 1  # side of the square of patches averaged into one visual token
+    normalize_layers: bool = (
+        False  # layer means to mean 0, variance 1 per token: else the largest layers drown the rest
+    )
     image_token_id: int = 32000  # the placeholder repeated num_image_tokens times
 
     projector_hidden_size: int | None = None  # None: the language model's width
     projector_hidden_act: str = "gelu"
     projector_bias: bool = True
     projector_norm: bool = False  # LayerNorm over the fused channels, for towers whose layers differ in scale
+    visual_positions: bool = False  # a learnt vector per visual token: where it lies in the picture
 
     instruction_dim: int | None = None  # E; None: read from instruction_config
     instruction_pooling: str = "mean"  # or "cls": how the sentence encoder pools (its modules.json)

@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutpu
 from transformers.utils import can_return_tuple
 
 from .configuration_igva import IgvaConfig
+from .fusion_base import FusionOutput
 from .fusions import build_fusion
 from .instruction_encoder import encode_instructions
 from .projector import build_projector
@@ -124,7 +125,7 @@ class IgvaModel(IgvaPreTrainedModel):
             AutoModel.from_config(config.instruction_config) if config.instruction_config is not None else None
         )
         self.fusion = build_fusion(config.fusion, config.fusion_kwargs or {}, config.fusion_dims())
-        self.projector = build_projector(config, self.fusion.output_dim)
+        self.projector = build_projector(config, self.fusion)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
@@ -214,7 +215,7 @@ class IgvaModel(IgvaPreTrainedModel):
             instruction = self._check_instruction(instruction_embeds, images=layers.patches.shape[0])
         weight = self.projector.linear_1.weight
         layers = layers.to(device=weight.device, dtype=weight.dtype)
-        mixed = self.fusion(layers, instruction)
+        mixed = self.mix(layers, instruction)
         visual_tokens = self.projector(mixed.features)  # (I, N', H)
         return IgvaImageFeatures(
             pooler_output=list(visual_tokens),
@@ -224,6 +225,11 @@ class IgvaModel(IgvaPreTrainedModel):
             layer_descriptors=layers.descriptors,
             injections=mixed.injections,
         )
+
+    def mix(self, layers: VisionLayers, instruction: Tensor | None) -> FusionOutput:
+        """What the projector reads: the fusion of the layer means, normalised where the config says so."""
+        mixed: FusionOutput = self.fusion(layers.normalized() if self.config.normalize_layers else layers, instruction)
+        return mixed
 
     def _check_instruction(self, instruction: Tensor | None, images: int) -> Tensor:
         if instruction is None:

@@ -83,6 +83,13 @@ class VisionLayers:
         """The same on another device or in another dtype, with the arguments of ``Tensor.to``."""
         return VisionLayers(self.patches.to(*args, **kwargs), self.descriptors.to(*args, **kwargs))
 
+    def normalized(self) -> VisionLayers:
+        """Every patch and descriptor of every tap with mean 0 and variance 1 over its ``D`` channels."""
+        width = self.patches.shape[-1:]
+        return VisionLayers(
+            nn.functional.layer_norm(self.patches, width), nn.functional.layer_norm(self.descriptors, width)
+        )
+
 
 def encoder_blocks(tower: nn.Module, num_layers: int) -> nn.ModuleList:
     """The tower's encoder blocks: its outermost ``ModuleList`` with one entry per layer.

@@ -63,6 +63,8 @@ def read_train(path: Path) -> list[Blind]:
         turns = record.get("conversations") or []
         pairs = zip(turns[::2], turns[1::2], record.get("choices") or [], strict=False)
         for human, gpt, choices in pairs:
+            if not choices:  # told in words of one's own: never tested
+                continue
             text = human["value"].removeprefix("<image>\n").removesuffix(SUFFIX)
             rows.append(Blind(text, gpt["value"], tuple(choices), record["task"]))
     return _found(rows, path)

@@ -40,7 +40,7 @@ class Noun:
 # Sets that have every name, and sets that have some, which only join the others in the style "mixed".
 WHOLE = ("noto", "fluent", "twemoji")
 MIXED = "mixed"
-MIXTURE = ("noto", "fluent", "noto-v1", "emojione", "openclipart")
+MIXTURE = ("noto", "fluent", "noto-v1", "emojione", "fxemoji", "openclipart")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from igva.errors import UserError
 from igva.probe import (
+    describe,
     draw_basic,
     draw_charts,
     draw_fine,
@@ -31,7 +32,7 @@ from igva.probe import (
 from igva.probe.dealer import Dealer, Drawn, stream
 from igva.probe.questions import Question
 from igva.probe.scenes import Scene
-from igva.probe.vocabulary import CATEGORIES, CATEGORY_OF, COLORS, SHAPES, SPLITS, SUFFIX, TASKS, Split
+from igva.probe.vocabulary import CATEGORIES, CATEGORY_OF, COLORS, DESCRIBE, SHAPES, SPLITS, SUFFIX, TASKS, Split
 
 # Which task picture number i is drawn for. Evaluation: categories alike, tasks alike within each. Training: a question
 # that only its own scenes can carry needs more pictures than one that others carry as well (color, exists).
@@ -43,10 +44,11 @@ TRAIN_SHARES = {
     **dict.fromkeys(("exists", "exists_popular", "exists_adversarial", "attribute", "color", "position", "size"), 1),
 }
 TRAIN_CYCLE = tuple(task for part in range(4) for task in TASKS if part < TRAIN_SHARES.get(task, 2))
-# How readily a further conversation of a training picture is about a task: the less, the more scenes carry it.
-EXTRA_WEIGHTS = {"exists": 1.4, "color": 1.0}
-RARE = 4.0  # the weight of all other tasks
-MOST_TALKS = 4  # conversations per training picture
+# Of the further conversations that a training picture could carry about a task, the share that is kept (others: all):
+# the less, the more scenes carry it.
+EXTRA_SHARES = {"color": 0.1, "exists": 0.3, "exists_adversarial": 0.5, "name": 0.5, "position": 0.8}
+MOST_TALKS = 4  # conversations per training picture, beside its description
+MOST_TOLD = 2  # turns of that
 
 
 @dataclass(frozen=True)
@@ -149,18 +151,21 @@ MORE: dict[str, Callable[[Scene], list[Question]]] = {
 
 
 def _converse(scene: Scene, first: Question) -> tuple[Conversation, ...]:
-    """The scheduled question with more turns of its task, then conversations about other tasks."""
+    """The scheduled question with more turns of its task, conversations about other tasks, then a description."""
     rng = scene.rng
     follow = [turn for turn in MORE[first.task](scene) if _new(turn, first)] if first.task in MORE else []
     talks: list[tuple[str, list[Question]]] = [(first.task, [first, *follow[:4]])]
     found = {task: more(scene) for task, more in MORE.items() if task != first.task and not scene.alone}
-    left = {task: turns for task, turns in found.items() if turns}
+    left = {task: turns for task, turns in found.items() if turns and rng.random() < EXTRA_SHARES.get(task, 1.0)}
     while left and len(talks) < MOST_TALKS:
-        task = rng.choices(list(left), [EXTRA_WEIGHTS.get(task, RARE) for task in left])[0]
+        task = rng.choice(list(left))
         known = {subject_of(turn) for _, turns in talks for turn in turns}
         if turns := [turn for turn in left.pop(task) if subject_of(turn) not in known]:
             talks.append((task, turns))
-    return tuple(Conversation(task, tuple(turns), rng.random() < scene.split.suffix) for task, turns in talks)
+    asked = [Conversation(task, tuple(turns), rng.random() < scene.split.suffix) for task, turns in talks]
+    if told := describe.descriptions(scene, first):
+        asked.append(Conversation(DESCRIBE, tuple(rng.sample(told, min(MOST_TOLD, len(told)))), suffix=False))
+    return tuple(asked)
 
 
 def subject_of(turn: Question) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
 }
 CATEGORY_OF = {task: category for category, tasks in CATEGORIES.items() for task in tasks}
 TASKS: tuple[str, ...] = tuple(CATEGORY_OF)
+DESCRIBE = "describe"  # of training pictures only, never tested
+CATEGORY_OF[DESCRIBE] = "General"
 
 
 class Split(NamedTuple):
@@ -266,5 +268,46 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "Is the {x} {c}?",
         "Is the color of the {x} {c}?",
         "Does the picture show a {c} {x}?",
+    ),
+    "describe": (
+        "Describe the picture.",
+        "What does the picture show, and where?",
+        "Tell what there is to see.",
+    ),
+    "from_left": (
+        "Name the things from left to right.",
+        "What is there, from left to right?",
+    ),
+    "from_top": (
+        "Name the things from top to bottom.",
+        "What is there, from top to bottom?",
+    ),
+    "from_largest": (
+        "Name the things from the largest to the smallest.",
+        "What is there, by size, the largest first?",
+    ),
+    "bars": (
+        "Name the bars from left to right.",
+        "Which colors do the bars have, from left to right?",
+    ),
+    "tallest_first": (
+        "Name the bars from the tallest to the shortest.",
+        "Which colors do the bars have, by height, the tallest first?",
+    ),
+    "slices": (
+        "Name the slices from the largest to the smallest.",
+        "Which colors do the slices have, by size, the largest first?",
+    ),
+    "read_table": (
+        "Read the table row by row.",
+        "What is written in the table?",
+    ),
+    "read_bill": (
+        "Read the bill line by line.",
+        "What is written on the bill?",
+    ),
+    "flag_look": (
+        "What does the flag look like?",
+        "Describe the flag.",
     ),
 }

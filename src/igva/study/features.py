@@ -26,6 +26,7 @@ class LayerFeatures:
 
     def __init__(self, model: Any, processor: Any):
         self.num_layers = int(model.config.vision.num_hidden_layers)
+        self._normalize = bool(model.config.normalize_layers)
         self._cache = LayerCache(model, processor, taps=[(layer,) for layer in range(self.num_layers + 1)])
 
     def fill(self, images: Iterable[ImageSource]) -> None:
@@ -33,13 +34,14 @@ class LayerFeatures:
         self._cache.fill(images)
 
     def __call__(self, images: Sequence[ImageSource], taps: Sequence[Tap]) -> VisionLayers:
-        """The layer means of pictures: ``(n, T, N, D)`` and ``(n, T, D)``, float32."""
+        """The layer means of pictures: ``(n, T, N, D)`` and ``(n, T, D)``, float32, normalised as in the model."""
         layers = sorted({layer for tap in taps for layer in tap})
         single = self._cache(images, layers)
         rows = [[layers.index(layer) for layer in tap] for tap in taps]
         patches = [single.patches[:, row].float().mean(dim=1) for row in rows]
         descriptors = [single.descriptors[:, row].float().mean(dim=1) for row in rows]
-        return VisionLayers(torch.stack(patches, dim=1), torch.stack(descriptors, dim=1))
+        means = VisionLayers(torch.stack(patches, dim=1), torch.stack(descriptors, dim=1))
+        return means.normalized() if self._normalize else means
 
 
 class SentenceFeatures:

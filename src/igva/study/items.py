@@ -122,6 +122,16 @@ def _category(entry: dict[str, Any], category_field: str, place: str, task: str)
     raise UserError(f"{place} has no field {category_field!r}: name the field that holds the category")
 
 
+def of_tested_tasks(train: Sequence[Item], test: Sequence[Item]) -> list[Item]:
+    """The items of ``train`` whose task ``test`` has too; all of them where none has.
+
+    A readout chooses an answer from a list: what is only told in training, such as the descriptions of the probe
+    suite's pictures, would be answers that no test question has.
+    """
+    tasks = {item.task for item in test}
+    return [item for item in train if item.task in tasks] or list(train)
+
+
 def pick(items: Sequence[Item], limit: int | None, seed: int = 0) -> list[Item]:
     """At most ``limit`` items, as alike in number per task as they go, in their own order."""
     if limit is None or limit >= len(items):

@@ -17,7 +17,14 @@ from igva.errors import UserError
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 PARTS = ("vision", "fusion", "projector", "text")  # what a run may train, as `trained` names it
-_NOT_WITH_RETROFIT = ("image_size", "vision_pool", "projector_hidden_size", "projector_norm")
+_NOT_WITH_RETROFIT = (
+    "image_size",
+    "vision_pool",
+    "normalize_layers",
+    "projector_hidden_size",
+    "projector_norm",
+    "visual_positions",
+)
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a mapping"}
 
 
@@ -36,7 +43,9 @@ class ModelArguments:
     vision_pool: int = 1
     projector_hidden_size: int | None = None
     projector_norm: bool = False
-    init_from: str | None = None  # output folder of an earlier stage; its projector is taken over
+    visual_positions: bool = False
+    normalize_layers: bool = False
+    init_from: str | None = None  # output folder of an earlier run; what that trained is taken over
     dtype: Literal["float32", "bfloat16"] = "float32"  # of what stays frozen; what is trained is float32
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None  # default: transformers' choice
 

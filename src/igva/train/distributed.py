@@ -6,6 +6,7 @@ falls back to something else on a CPU without a word, and one code path is the o
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from importlib import resources
@@ -71,9 +72,20 @@ def deepspeed_config(recipe: Recipe) -> dict[str, Any] | None:
         return None
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        _compile_nothing()
     text = (resources.files("igva.train") / "deepspeed" / f"{recipe.distributed}.json").read_text()
     settings: dict[str, Any] = json.loads(text)
     return settings
+
+
+def _compile_nothing() -> None:
+    """Keep DeepSpeed from compiling its shared-memory operation when a training starts on CPUs.
+
+    Only its inference uses the operation. Building it takes most of a minute, and a process killed meanwhile leaves a
+    lock in the user's folder of extensions on which every later training would wait for ever.
+    """
+    deepspeed = importlib.import_module("deepspeed")
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def leave_deepspeed() -> None:

@@ -178,8 +178,10 @@ def _config(recipe: Recipe) -> IgvaConfig:
         image_token_id=image_token_id,
         image_size=settings.image_size,
         vision_pool=settings.vision_pool,
+        normalize_layers=settings.normalize_layers,
         projector_hidden_size=settings.projector_hidden_size,
         projector_norm=settings.projector_norm,
+        visual_positions=settings.visual_positions,
     )
 
 

@@ -17,6 +17,7 @@ import torch
 import transformers
 
 import igva
+from igva.checkpoints.trained import TRAINED_FILE, read_trained
 from igva.data.records import Record
 from igva.train.arguments import Recipe
 from igva.train.distributed import shares, world_size
@@ -74,8 +75,12 @@ class Report:
 
 def _inherited(recipe: Recipe) -> dict[str, str]:
     model = recipe.model
-    inherited = {"everything but the allocator": model.retrofit, "projector": model.init_from}
-    return {what: path for what, path in inherited.items() if path}
+    inherited = {"everything but the allocator": model.retrofit} if model.retrofit else {}
+    if model.init_from:
+        tensors, _ = read_trained(Path(model.init_from) / TRAINED_FILE)
+        parts = sorted({name.split(".")[0].replace("_", " ") for name in tensors})
+        inherited[", ".join(parts)] = model.init_from
+    return inherited
 
 
 def _data_facts(recipe: Recipe, records: Sequence[Record] | Any) -> dict[str, Any]:

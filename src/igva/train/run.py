@@ -15,7 +15,7 @@ from transformers import TrainingArguments, set_seed
 from igva.building import build, resolve_part
 from igva.checkpoints.retrofit import retrofit_llava
 from igva.checkpoints.store import write_errors
-from igva.checkpoints.trained import TRAINED_FILE, apply_trained, save_trained
+from igva.checkpoints.trained import TRAINED_FILE, apply_trained, restore_lora, save_trained
 from igva.data.collate import Collator, dummy_picture
 from igva.data.dataset import ChatDataset, ChatStream
 from igva.data.merging import merge_by_picture
@@ -69,6 +69,8 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
         set_trainable(model, dataclasses.replace(recipe, stage="align", trained=["projector"]))
         figures = warm_up(model, processor, recipe, layers)
     set_trainable(model, recipe)
+    if recipe.model.init_from and _adapts(recipe):
+        restore_lora(model, Path(recipe.model.init_from) / TRAINED_FILE, lora_scale(recipe.lora))
     report = Report(recipe, model, data.train, name=name, overrides=overrides)
     train, validation = (_dataset(recipe, records, model, processor, layers, state) for records in data)
     if state.is_main_process:
@@ -136,8 +138,13 @@ def build_from_recipe(recipe: Recipe, train: bool = True) -> tuple[IgvaForCondit
         quantize = recipe.lora.quantize if train and recipe.lora.quantize != "none" else None
         model, processor = build(**settings, dtype=dtype, quantize=quantize)
     if init_from:
-        apply_trained(model, Path(init_from) / TRAINED_FILE, parts=("projector",))
+        apply_trained(model, Path(init_from) / TRAINED_FILE, lora=not _adapts(recipe))
     return model, processor
+
+
+def _adapts(recipe: Recipe) -> bool:
+    """Whether the run trains adapters of the language model."""
+    return bool(recipe.lora.rank) and "text" in recipe.trains()
 
 
 def _retrofitted(source: str, recipe: Recipe, dtype: torch.dtype) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:

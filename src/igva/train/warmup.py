@@ -41,12 +41,19 @@ def read_cells(path: Path, image_root: Path, num_tokens: int) -> dict[Path, list
 
 
 def word_embeddings(model: IgvaForConditionalGeneration, processor: IgvaProcessor, words: Sequence[str]) -> Tensor:
-    """The language model's own input embedding of each word (the mean over its tokens): ``(W, H)``."""
+    """The language model's own input embedding of each word: ``(W, H)``.
+
+    Of several tokens each weighs half as much as the one before: their order would be lost in a plain mean, and 48
+    would be 84. A leading space that is a token by itself says nothing.
+    """
     table = model.get_parameter("model.language_model.embed_tokens.weight").detach().float()
     rows = []
     for word in words:
         ids = processor.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
-        rows.append(table[ids].mean(dim=0))
+        if len(ids) > 1 and not processor.tokenizer.decode(ids[:1]).strip():
+            ids = ids[1:]
+        weights = 0.5 ** torch.arange(len(ids), device=table.device)
+        rows.append((weights / weights.sum()) @ table[ids])
     return torch.stack(rows)
 
 
@@ -130,8 +137,8 @@ def _step(
 ) -> tuple[float, float]:
     means = layers(pictures).to(device=model.device, dtype=torch.float32)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-        features = model.model.fusion(means, None).features
-        tokens = model.model.projector(features)
+        features = model.model.mix(means, None).features
+        tokens = model.model.projector.project(features)  # words only: where they lie is learnt later
     loss, right = loss_of(tokens, words.to(model.device))
     optimizer.zero_grad()
     loss.backward()
