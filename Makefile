@@ -1,5 +1,6 @@
 # make demo   answers a question about a photo           make test   runs the test suite
 # make lint   style and types                            make clean  removes the environments
+# make test-slow, test-oldest, test-lmms, test-vllm: further tests, each described below
 #
 # Each makes .venv where it is missing and installs igva with every extra that shares its versions.
 
@@ -13,7 +14,7 @@ PIP_QUIET := -q --disable-pip-version-check
 # One process per core; a file's tests stay together, since they share what is slow to make.
 PARALLEL := -n auto --dist loadfile
 
-.PHONY: demo test test-fast test-oldest test-lmms test-vllm lint clean
+.PHONY: demo test test-slow test-oldest test-lmms test-vllm lint clean
 
 demo: .venv/.ready
 	$(BIN)/igva ask examples/chelsea.png "What is in the picture?" --plot demo.png
@@ -21,10 +22,12 @@ demo: .venv/.ready
 
 test: .venv/.ready
 	$(BIN)/igva models fetch tiny
-	$(BIN)/python -m pytest $(PARALLEL)
-
-test-fast: .venv/.ready
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not gpu"
+
+# What takes more than 20 s each: memory planned beside memory measured, whole evaluations, sweeps for leaks.
+test-slow: .venv/.ready
+	$(BIN)/igva models fetch tiny
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow and not gpu"
 
 # The oldest transformers that is supported: the behaviours that depend on it.
 test-oldest: .venv-oldest/.ready

@@ -215,7 +215,6 @@ def test_compiled_logits_are_the_same(fusion, make, user, encode, picture):
     torch.compiler.reset()
 
 
-@pytest.mark.slow
 def test_inductor_logits_are_the_same(make, user, encode, picture):
     model, processor = make()
     inputs = encode(processor, user("What?", picture(1)))

@@ -29,7 +29,6 @@ def shipped():
 
 
 @needs_parts
-@pytest.mark.slow
 def test_the_shipped_checkpoint_answers_as_it_did(shipped, tmp_path):
     model, processor = shipped
     scores = evaluate(model, processor, read_questions(STORED / "questions.json"), tmp_path, batch_size=8)
@@ -45,7 +44,6 @@ def test_the_shipped_checkpoint_answers_as_it_did(shipped, tmp_path):
 
 
 @needs_parts
-@pytest.mark.slow
 def test_the_shipped_checkpoint_answers_alike_in_any_batch(shipped, tmp_path):
     """One at a time, the answers of batches of eight; of each category one question."""
     questions = read_questions(STORED / "questions.json")[::4]

@@ -132,7 +132,6 @@ def test_lines_that_cannot_be_asked(text, told, tmp_path):
     assert told in line.error and line.id == "2"
 
 
-@pytest.mark.slow
 def test_ray_says_the_same(job, small, tmp_path, monkeypatch):
     pytest.importorskip("ray")
     from igva.serve.batch_ray import RayAnswerer

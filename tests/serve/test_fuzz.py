@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 import httpx
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from .conftest import ask, chat, data_url, noise
@@ -14,7 +13,6 @@ from .conftest import ask, chat, data_url, noise
 COUNT = 500
 
 
-@pytest.mark.slow
 def test_five_hundred_requests_of_our_own_schema(url):
     import schemathesis
 

@@ -10,12 +10,10 @@ import threading
 import time
 
 import httpx
-import pytest
 
 from .conftest import ask, chat, data_url, noise
 
 
-@pytest.mark.slow
 def test_killed_under_load_and_started_again(small, tmp_path):
     model, processor = small
     model.save_pretrained(tmp_path / "small")

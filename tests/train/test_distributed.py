@@ -74,7 +74,7 @@ def launch(setting, processes, *jobs):
         timeout=LIMIT,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-6000:]
+    assert done.returncode == 0, done.stderr[-20000:]
 
 
 def seen(setting, name):

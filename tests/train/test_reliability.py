@@ -34,7 +34,6 @@ def equal(first, second):
 # --- R1 ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_twenty_kills_while_saving(recipe, tmp_path):
     """Each run goes on from what the last one left and is killed in the midst of a save; the newest checkpoint always
     loads, and what comes out in the end is what an undisturbed run gives."""
@@ -117,7 +116,6 @@ def test_what_a_killed_save_left_is_no_checkpoint(tmp_path):
 # --- R2 ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True])
 def test_resume_mid_epoch_is_bitwise_with_workers_and_augmentation(recipe, tmp_path, packed):
     """Nine samples, three a step: step 2 of 6 is in the midst of the first epoch, step 4 of the second."""

@@ -15,6 +15,8 @@ def main(args: argparse.Namespace) -> None:
     from igva.train.arguments import load_recipe
 
     recipe = load_recipe(args.recipe, args.overrides)
+    from igva.train.distributed import leave_processes
     from igva.train.run import run
 
     print(f"finished: {run(recipe, args.resume, name=args.recipe, overrides=args.overrides)}")
+    leave_processes()

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -31,6 +32,26 @@ from igva.train.arguments import Recipe
 def world_size() -> int:
     """How many processes train together; ``torchrun`` sets it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_processes() -> PartialState:
+    """The group of processes that ``torchrun`` started; of this process alone without it.
+
+    DeepSpeed, which Accelerate imports where it is installed, keeps the group alive for ever if it is imported after
+    the group was made: the group is then a default argument of its functions.
+    """
+    if world_size() > 1 and is_deepspeed_available():
+        importlib.import_module("deepspeed")
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def leave_processes() -> None:
+    """End the group, when nothing is left to do but to exit.
+
+    A thread of gloo that still held a tensor of the last exchange while the interpreter ends would abort the process,
+    after all its work is done, and ``torchrun`` would report a failure.
+    """
+    PartialState().destroy_process_group()
 
 
 def check_distributed(recipe: Recipe) -> None:

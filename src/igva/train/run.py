@@ -26,7 +26,15 @@ from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.train.arguments import Recipe
-from igva.train.distributed import check_distributed, deepspeed_config, leave_deepspeed, shard, shares, world_size
+from igva.train.distributed import (
+    check_distributed,
+    deepspeed_config,
+    join_processes,
+    leave_deepspeed,
+    shard,
+    shares,
+    world_size,
+)
 from igva.train.feature_cache import InstructionCache, LayerCache
 from igva.train.packed_attention import use_packed_attention
 from igva.train.report import Report
@@ -56,7 +64,7 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
     check_distributed(recipe)
     check_trackers(recipe)
     shares(recipe)
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = join_processes()
     data = _read(recipe)
     output = Path(recipe.output)
     if (output / TRAINED_FILE).exists() and not resume:

@@ -15,8 +15,6 @@ from igva.serve.limits import Limits
 
 from ..conftest import serving, stirred
 
-pytestmark = pytest.mark.slow
-
 WORD, BACKGROUND = "Read the word in the image.", "What color is the background?"
 
 # A file as it comes from outside, dropped or pasted.

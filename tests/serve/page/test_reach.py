@@ -8,8 +8,6 @@ pytest.importorskip("selenium", reason="the page is tested through selenium: pip
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-pytestmark = pytest.mark.slow
-
 # Every piece of text that is seen: its words, and the contrast with what is painted below it.
 CONTRASTS = """
 const pen = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
