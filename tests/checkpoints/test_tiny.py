@@ -4,13 +4,15 @@ import json
 import time
 
 import pytest
+import torch
 import yaml
 from safetensors import safe_open
 
 import igva
 from igva.checkpoints import tiny
 from igva.checkpoints.parts import parts_present
-from igva.train.arguments import recipe_text
+from igva.train.arguments import load_recipe, recipe_text
+from igva.train.run import build_from_recipe
 
 needs_parts = pytest.mark.skipif(not parts_present(), reason="the parts are not fetched: igva models fetch tiny")
 
@@ -62,6 +64,16 @@ def test_the_weights_listen_to_the_question(loaded, picture):
     assert rows[0] != rows[1]
     for row in rows:
         assert sum(row) == pytest.approx(1, abs=1e-3) and max(row) < 0.95
+
+
+@needs_parts
+def test_a_run_may_start_from_what_ships(loaded):
+    """``model.init_from=embedded:tiny`` gives the very model that `igva ask` loads."""
+    settings = ("model.init_from=embedded:tiny", "model.dtype=float32", "lora.rank=0")
+    started = build_from_recipe(load_recipe("tiny_instruct", settings))[0].state_dict()
+    shipped = loaded[0].state_dict()
+    assert started.keys() == shipped.keys()
+    assert all(torch.equal(value, shipped[name]) for name, value in started.items())
 
 
 @needs_parts

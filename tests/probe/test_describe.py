@@ -10,7 +10,7 @@ from igva.probe.facts import FLAGS
 from igva.probe.pack import nouns
 from igva.probe.questions import Question
 from igva.probe.scenes import Scene
-from igva.probe.suite import DRAW, scheduled
+from igva.probe.suite import DRAW, MOST_TOLD, scheduled
 from igva.probe.vocabulary import DESCRIBE, TASKS, TEMPLATES
 
 
@@ -25,8 +25,14 @@ def told() -> list[tuple[Scene, Question, Question]]:
     return found
 
 
+def wording(turn: Question, key: str) -> re.Match[str] | None:
+    """Whether a question is put in one of the ways of a kind, and with which words."""
+    ways = (re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(way)) for way in TEMPLATES[key])
+    return next((found for way in ways if (found := re.fullmatch(way, turn.question))), None)
+
+
 def of(told, key):
-    found = [(scene, first, turn.answer) for scene, first, turn in told if turn.question in TEMPLATES[key]]
+    found = [(scene, first, turn.answer) for scene, first, turn in told if wording(turn, key)]
     assert len(found) >= 5, key
     return found
 
@@ -41,7 +47,7 @@ def test_only_training_pictures_are_described() -> None:
 def test_the_pictures_and_first_questions_need_no_description() -> None:
     # A described picture is drawn before, and asked about, as if nothing were told of it.
     talks = sample("train", 3).conversations
-    assert talks[-1].task == DESCRIBE and not talks[-1].suffix and 1 <= len(talks[-1].turns) <= 2
+    assert talks[-1].task == DESCRIBE and not talks[-1].suffix and 1 <= len(talks[-1].turns) <= MOST_TOLD
     assert talks[0].task == scheduled("train", 3)[0]
 
 
@@ -73,6 +79,26 @@ def test_everything_is_told_where_it_is(told) -> None:
             placed += 1
         assert answer.count(" at the ") in (0, len(scene.things))
     assert placed > 100
+
+
+def test_one_thing_and_its_place(told) -> None:
+    counts = {"where_is": 0, "what_is_at": 0}
+    for scene, _, turn in told:
+        for key in counts:
+            if not (words := wording(turn, key)):
+                continue
+            name, place = (words["x"], turn.answer) if key == "where_is" else (turn.answer, words["place"])
+            (thing,) = [thing for thing in scene.things if thing.name == name]
+            assert describe.where(thing) == place
+            if key == "what_is_at":
+                assert [describe.where(thing) for thing in scene.things].count(place) == 1
+            counts[key] += 1
+    assert min(counts.values()) > 50
+
+
+def test_words_are_spelled(told) -> None:
+    for scene, first, answer in of(told, "spell"):
+        assert answer.replace(" ", "") == first.answer == scene.of_kind("word")[0].name
 
 
 def test_orders(told) -> None:

@@ -17,6 +17,7 @@ from igva.probe import SPLITS, TASKS, ProbeSample, build, picture_hash, sample
 from igva.probe.pack import MIXED, MIXTURE, PACK, WHOLE, drawings, font_files, nouns
 from igva.probe.scenes import background_for, draw_objects
 from igva.probe.sheet import index_of
+from igva.probe.suite import MOST_TALKS
 from igva.probe.vocabulary import CATEGORY_OF, COLORS, DESCRIBE, SUFFIX, WORDS
 
 MANY = 1440  # four rounds of the evaluation cycle
@@ -229,7 +230,7 @@ def test_training_conversations() -> None:
     for index in range(420):
         made = sample("train", index)
         asked = [talk for talk in made.conversations if talk.task != DESCRIBE]
-        assert 1 <= len(asked) <= 4 and len(made.conversations) - len(asked) <= 1
+        assert 1 <= len(asked) <= MOST_TALKS and len(made.conversations) - len(asked) <= 1
         assert len({talk.task for talk in asked}) == len(asked)
         for talk in asked:
             assert 1 <= len(talk.turns) <= 5 and {turn.task for turn in talk.turns} == {talk.task}

@@ -313,6 +313,7 @@ BAD = {
     "data.train=nowhere.json": "does not exist",
     "data.image_root=nowhere": "image folder",
     "model.init_from=nowhere": "run the stage before this one",
+    "model.init_from=embedded:tiny": "does not fit this model",  # which has other sizes
     "model.fusion=igwa": "there is no fusion 'igwa'",
     "model.fusion_kwargs={num_grups: 2}": "did you mean 'num_groups'",
     "model.fusion_kwargs={groups: [[1, 30]]}": "layer 30 does not exist",

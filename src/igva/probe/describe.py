@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from igva.probe import pack
 from igva.probe.draw_charts import DIGITS, FIELDS, ROWS
 from igva.probe.facts import FLAGS
-from igva.probe.questions import Question, article, clearly_larger, phrase
+from igva.probe.questions import Question, article, clearly_larger, phrase, unlike_things
 from igva.probe.scenes import SIZE, Scene, Thing
 from igva.probe.vocabulary import DESCRIBE
 
@@ -25,11 +25,11 @@ def descriptions(scene: Scene, first: Question) -> list[Question]:
         return _BY_TASK[first.task](scene, first)
     if scene.alone and first.task != "small":
         return []
-    return [turn for tell in (_what_is_where, _in_order) for turn in tell(scene)]
+    return [turn for tell in (_what_is_where, _in_order, _places, _spelled) for turn in tell(scene)]
 
 
-def _told(scene: Scene, key: str, answer: str) -> Question:
-    return Question(DESCRIBE, phrase(scene.rng, key), answer, ())
+def _told(scene: Scene, key: str, answer: str, **words: str) -> Question:
+    return Question(DESCRIBE, phrase(scene.rng, key, **words), answer, ())
 
 
 def where(thing: Thing) -> str:
@@ -95,6 +95,26 @@ def _in_order(scene: Scene) -> list[Question]:
     if scene.of_kind("object") and all(clearly_larger(a, b) for a, b in itertools.pairwise(row)):
         turns.append(_told(scene, "from_largest", _listed([thing.name for thing in row])))
     return turns
+
+
+def _places(scene: Scene) -> list[Question]:
+    """Where one of several things is, and which of them is at a place that no other shares."""
+    things = unlike_things(scene)
+    if len(things) < 2:
+        return []
+    asked = scene.rng.choice(things)
+    turns = [_told(scene, "where_is", where(asked), x=asked.name)]
+    places = [where(thing) for thing in scene.things]
+    single = [thing for thing in things if thing is not asked and places.count(where(thing)) == 1]
+    if single:
+        thing = scene.rng.choice(single)
+        turns.append(_told(scene, "what_is_at", thing.name, place=where(thing)))
+    return turns
+
+
+def _spelled(scene: Scene) -> list[Question]:
+    """A written word, letter by letter."""
+    return [_told(scene, "spell", " ".join(thing.name)) for thing in scene.of_kind("word")]
 
 
 def _listed(names: Sequence[str]) -> str:

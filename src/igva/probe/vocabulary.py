@@ -286,6 +286,18 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "Name the things from the largest to the smallest.",
         "What is there, by size, the largest first?",
     ),
+    "where_is": (
+        "Where is the {x}?",
+        "In which part of the picture is the {x}?",
+    ),
+    "what_is_at": (
+        "What is at the {place}?",
+        "Which thing is at the {place}?",
+    ),
+    "spell": (
+        "Spell the written word.",
+        "Which letters are written in the picture?",
+    ),
     "bars": (
         "Name the bars from left to right.",
         "Which colors do the bars have, from left to right?",

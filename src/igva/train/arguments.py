@@ -45,7 +45,7 @@ class ModelArguments:
     projector_norm: bool = False
     visual_positions: bool = False
     normalize_layers: bool = False
-    init_from: str | None = None  # output folder of an earlier run; what that trained is taken over
+    init_from: str | None = None  # output folder of an earlier run, or embedded:tiny; what that trained is taken over
     dtype: Literal["float32", "bfloat16"] = "float32"  # of what stays frozen; what is trained is float32
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None  # default: transformers' choice
 

@@ -17,7 +17,7 @@ import torch
 import transformers
 
 import igva
-from igva.checkpoints.trained import TRAINED_FILE, read_trained
+from igva.checkpoints.trained import read_trained, trained_path
 from igva.data.records import Record
 from igva.train.arguments import Recipe
 from igva.train.distributed import shares, world_size
@@ -77,7 +77,7 @@ def _inherited(recipe: Recipe) -> dict[str, str]:
     model = recipe.model
     inherited = {"everything but the allocator": model.retrofit} if model.retrofit else {}
     if model.init_from:
-        tensors, _ = read_trained(Path(model.init_from) / TRAINED_FILE)
+        tensors, _ = read_trained(trained_path(model.init_from))
         parts = sorted({name.split(".")[0].replace("_", " ") for name in tensors})
         inherited[", ".join(parts)] = model.init_from
     return inherited

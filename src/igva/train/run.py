@@ -15,7 +15,7 @@ from transformers import TrainingArguments, set_seed
 from igva.building import build, resolve_part
 from igva.checkpoints.retrofit import retrofit_llava
 from igva.checkpoints.store import write_errors
-from igva.checkpoints.trained import TRAINED_FILE, apply_trained, restore_lora, save_trained
+from igva.checkpoints.trained import TRAINED_FILE, apply_trained, restore_lora, save_trained, trained_path
 from igva.data.collate import Collator, dummy_picture
 from igva.data.dataset import ChatDataset, ChatStream
 from igva.data.merging import merge_by_picture
@@ -78,7 +78,7 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
         figures = warm_up(model, processor, recipe, layers)
     set_trainable(model, recipe)
     if recipe.model.init_from and _adapts(recipe):
-        restore_lora(model, Path(recipe.model.init_from) / TRAINED_FILE, lora_scale(recipe.lora))
+        restore_lora(model, trained_path(recipe.model.init_from), lora_scale(recipe.lora))
     report = Report(recipe, model, data.train, name=name, overrides=overrides)
     train, validation = (_dataset(recipe, records, model, processor, layers, state) for records in data)
     if state.is_main_process:
@@ -146,7 +146,7 @@ def build_from_recipe(recipe: Recipe, train: bool = True) -> tuple[IgvaForCondit
         quantize = recipe.lora.quantize if train and recipe.lora.quantize != "none" else None
         model, processor = build(**settings, dtype=dtype, quantize=quantize)
     if init_from:
-        apply_trained(model, Path(init_from) / TRAINED_FILE, lora=not _adapts(recipe))
+        apply_trained(model, trained_path(init_from), lora=not _adapts(recipe))
     return model, processor
 
 
