@@ -1,6 +1,6 @@
-"""Draw the loss of a finished or running training run, with that on held-out data where the recipe has some.
+"""Draw the loss of training runs that went on from each other, with that on held-out data where a recipe has some.
 
-.venv/bin/python tools/learning_curve.py runs/tiny_instruct curve.png
+.venv/bin/python tools/learning_curve.py runs/tiny_turns runs/tiny_instruct --out curve.png
 """
 
 import argparse
@@ -14,20 +14,22 @@ from igva.train.snapshots import snapshots
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run", type=Path, help="output folder of the run")
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output folders, finished or running")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the picture")
     args = parser.parse_args()
-    newest = snapshots(args.run)[-1]
-    log = json.loads((newest / "trainer_state.json").read_text())["log_history"]
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
-    for key, style, label in (("lm_loss", "-", "in training"), ("eval_loss", "o--", "on held-out pictures")):
-        points = [(entry["step"], entry[key]) for entry in log if key in entry]
-        if points:
-            axes.plot(*zip(*points, strict=True), style, label=label)
+    start = 0
+    for number, run in enumerate(args.runs):
+        state = json.loads((snapshots(run)[-1] / "trainer_state.json").read_text())
+        for key, style, label in (("lm_loss", "-", run.name), ("eval_loss", "o--", f"{run.name}, held-out pictures")):
+            points = [(start + entry["step"], entry[key]) for entry in state["log_history"] if key in entry]
+            if points:
+                axes.plot(*zip(*points, strict=True), style, color=f"C{number}", label=label)
+        start += state["global_step"]
     axes.legend()
     axes.set(xlabel="step", ylabel="loss of the answers", yscale="log")
     axes.grid(alpha=0.3)
-    figure.savefig(args.picture, dpi=110)
+    figure.savefig(args.out, dpi=110)
 
 
 if __name__ == "__main__":
