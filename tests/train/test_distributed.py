@@ -112,6 +112,12 @@ def two(setting):
     return setting
 
 
+def test_processes_leave_without_taking_the_interpreter_down(alone, two):
+    """What is registered for the end is done, nothing after it; a process alone goes on as ever."""
+    assert {path.name for path in two.glob("left-*")} == {"left-0", "left-1"}
+    assert {path.name for path in two.glob("still-there-*")} == {"still-there-0"}  # of the one that was alone
+
+
 def steps(told, pieces=1):
     """The loss of each step, which is the sum over its micro-batches."""
     return torch.tensor(told["losses"]).view(-1, pieces).sum(dim=1)

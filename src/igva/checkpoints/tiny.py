@@ -16,6 +16,7 @@ from igva.paths import home
 WEIGHTS = Path(__file__).parent.parent / "weights"
 TRAINED = WEIGHTS / "tiny.safetensors"  # allocator, projector, LoRA: all that was trained
 SETTINGS = WEIGHTS / "tiny.json"  # how the parts are put together: the recipe's model section
+EMBEDDED_TINY = "embedded:tiny"  # what a recipe calls these weights
 DESCRIPTION = "DINOv2-S + SmolLM2-135M-Instruct + MiniLM, 224 px, 64 visual tokens, 4 groups of 3 layers"
 
 
@@ -24,6 +25,13 @@ def tiny_revision() -> str:
     digest = hashlib.sha256(SETTINGS.read_bytes())
     digest.update(TRAINED.read_bytes())
     return digest.hexdigest()[:8]
+
+
+def trained_path(source: str) -> Path:
+    """The file of what was trained: in the output folder of a run, or, for ``embedded:tiny``, what ships."""
+    from igva.checkpoints.trained import TRAINED_FILE
+
+    return TRAINED if source == EMBEDDED_TINY else Path(source) / TRAINED_FILE
 
 
 def tiny_path() -> Path:

@@ -15,19 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from igva.checkpoints.tiny import TRAINED
 from igva.errors import UserError
 
 TRAINED_FILE = "trained.safetensors"
-SHIPPED = "embedded:tiny"  # what a recipe calls the weights that igva ships
 _PREFIX = "model."
 _ROW_SCALE = ".row_scale"  # beside a matrix in 8 bits
 _LORA = {".lora_A.default.weight": ".lora_A", ".lora_B.default.weight": ".lora_B"}  # PEFT's names → ours
-
-
-def trained_path(source: str | Path) -> Path:
-    """The file of what was trained: in the output folder of a run, or, for ``embedded:tiny``, what igva ships."""
-    return TRAINED if str(source) == SHIPPED else Path(source) / TRAINED_FILE
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:

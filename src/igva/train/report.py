@@ -17,7 +17,8 @@ import torch
 import transformers
 
 import igva
-from igva.checkpoints.trained import read_trained, trained_path
+from igva.checkpoints.tiny import trained_path
+from igva.checkpoints.trained import read_trained
 from igva.data.records import Record
 from igva.train.arguments import Recipe
 from igva.train.distributed import shares, world_size

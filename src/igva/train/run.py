@@ -15,7 +15,8 @@ from transformers import TrainingArguments, set_seed
 from igva.building import build, resolve_part
 from igva.checkpoints.retrofit import retrofit_llava
 from igva.checkpoints.store import write_errors
-from igva.checkpoints.trained import TRAINED_FILE, apply_trained, restore_lora, save_trained, trained_path
+from igva.checkpoints.tiny import trained_path
+from igva.checkpoints.trained import TRAINED_FILE, apply_trained, restore_lora, save_trained
 from igva.data.collate import Collator, dummy_picture
 from igva.data.dataset import ChatDataset, ChatStream
 from igva.data.merging import merge_by_picture
@@ -29,7 +30,6 @@ from igva.train.arguments import Recipe
 from igva.train.distributed import (
     check_distributed,
     deepspeed_config,
-    join_processes,
     leave_deepspeed,
     shard,
     shares,
@@ -64,7 +64,7 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
     check_distributed(recipe)
     check_trackers(recipe)
     shares(recipe)
-    state = join_processes()
+    state = PartialState(cpu=not torch.cuda.is_available())
     data = _read(recipe)
     output = Path(recipe.output)
     if (output / TRAINED_FILE).exists() and not resume:
