@@ -91,6 +91,7 @@ class WarmUpArguments:
     batch_size: int = 16
     learning_rate: float = 1e-3
     temperature: float = 0.05  # of the cosine cross-entropy over the words
+    place_words: float = 0.0  # how much of the words left, right, top, bottom is added to the visual positions
 
 
 @dataclass
@@ -243,6 +244,8 @@ def _problem(recipe: Recipe) -> str | None:
             return f"model.retrofit takes everything but the fusion from its checkpoint: leave model.{key} out"
     if recipe.warm_up.steps and not data.cells:
         return "warm_up needs cell labels: set data.cells, or warm_up.steps=0"
+    if recipe.warm_up.place_words and "projector" not in recipe.trains():
+        return "warm_up.place_words changes the projector, which this run does not train: add projector to trained"
     if "vision" in recipe.trains() and (data.cache_features or recipe.warm_up.steps):
         return "a vision tower that is trained has no features to cache: set data.cache_features=false"
     if data.cache_features and data.augment:

@@ -37,6 +37,7 @@ from igva.train.distributed import (
 )
 from igva.train.feature_cache import InstructionCache, LayerCache
 from igva.train.packed_attention import use_packed_attention
+from igva.train.place_words import add_place_words
 from igva.train.report import Report
 from igva.train.snapshots import snapshots
 from igva.train.stages import describe, lora_scale, set_trainable
@@ -76,6 +77,8 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
     if recipe.warm_up.steps and not resume and layers is not None:
         set_trainable(model, dataclasses.replace(recipe, stage="align", trained=["projector"]))
         figures = warm_up(model, processor, recipe, layers)
+    if recipe.warm_up.place_words:
+        add_place_words(model, processor, recipe.warm_up.place_words)
     set_trainable(model, recipe)
     if recipe.model.init_from and _adapts(recipe):
         restore_lora(model, trained_path(recipe.model.init_from), lora_scale(recipe.lora))
