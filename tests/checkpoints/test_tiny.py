@@ -26,9 +26,10 @@ def test_what_ships():
     assert (tiny.WEIGHTS / "README.md").is_file()
 
 
-def test_settings_are_the_recipes():
+@pytest.mark.parametrize("name", ["tiny_instruct", "tiny_turns"])
+def test_settings_are_the_recipes(name):
     shipped = json.loads(tiny.SETTINGS.read_text())
-    recipe = yaml.safe_load(recipe_text("tiny_instruct"))["model"]
+    recipe = yaml.safe_load(recipe_text(name))["model"]
     trained_with = ("init_from", "dtype", "attention")  # where and how, not what it is
     for key in recipe.keys() - trained_with:
         assert shipped[key] == recipe[key], key

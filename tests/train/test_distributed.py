@@ -112,7 +112,7 @@ def two(setting):
     return setting
 
 
-def test_processes_leave_without_taking_the_interpreter_down(alone, two):
+def test_processes_end_where_they_leave(alone, two):
     """What is registered for the end is done, nothing after it; a process alone goes on as ever."""
     assert {path.name for path in two.glob("left-*")} == {"left-0", "left-1"}
     assert {path.name for path in two.glob("still-there-*")} == {"still-there-0"}  # of the one that was alone

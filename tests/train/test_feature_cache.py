@@ -138,6 +138,20 @@ def test_bad_pictures_are_noted_and_cost_nobody_else(pair, pictures, tmp_path, m
     assert pickle.loads(pickle.dumps(again)).bad == again.bad
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_tower_computes_in_bfloat16_where_that_is_fast(fast, pair, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_cache, "multiplies_bfloat16", lambda device: fast)
+    model, processor = pair
+    seen = []
+    handle = model.model.vision_tower.register_forward_pre_hook(
+        lambda *_: seen.append(torch.is_autocast_enabled("cpu"))
+    )
+    cache = LayerCache(model, processor, tmp_path / "cache")
+    cache.fill(pictures[:1])
+    handle.remove()
+    assert seen == [fast] and cache(pictures[:1]).patches.dtype == torch.bfloat16
+
+
 def test_nothing_but_bad_pictures(pair, tmp_path):
     model, processor = pair
     cache = LayerCache(model, processor, tmp_path / "cache")

@@ -36,17 +36,14 @@ def test_each_word_is_strongest_at_its_edge():
     torch.testing.assert_close(half, added / 2, atol=1e-6, rtol=1e-5)
 
 
-def test_what_cannot_be_told_a_place():
-    model = tiny_model()
-    with pytest.raises(UserError, match=r"set model\.visual_positions=true"):
-        add_place_words(model, tiny_processor(model), 1.0)
+def test_tokens_that_form_no_square():
     model = tiny_model(visual_positions=True)
     model.model.projector.positions.weight = torch.nn.Parameter(torch.zeros(6, 32))
     with pytest.raises(UserError, match="6 visual tokens form no square"):
         add_place_words(model, tiny_processor(model), 1.0)
 
 
-def test_a_run_starts_from_them_and_keeps_them(recipe, tmp_path):
+def test_a_run_starts_from_them(recipe, tmp_path):
     options = ("model.visual_positions=true", "optim.max_steps=0", "export=false")
     plain = run(recipe(*options, f"output={tmp_path / 'plain'}"))
     told = run(recipe(*options, "warm_up.place_words=1", f"output={tmp_path / 'told'}"))
@@ -54,5 +51,16 @@ def test_a_run_starts_from_them_and_keeps_them(recipe, tmp_path):
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert changed == ["projector.positions.weight"]
     assert json.loads((told / "run.json").read_text())["recipe"]["warm_up"]["place_words"] == 1.0
-    with pytest.raises(UserError, match="add projector to trained"):
-        recipe("warm_up.place_words=1", "trained=[fusion]")
+
+
+CONTRADICTIONS = {
+    ("model.visual_positions=true", "trained=[fusion]"): "add projector to trained",
+    (): r"set model\.visual_positions=true",
+    ("model.retrofit=somewhere", "model.vision=''", "model.text=''"): "has no visual positions",
+}
+
+
+@pytest.mark.parametrize("settings", CONTRADICTIONS)
+def test_what_it_does_not_go_with(settings, recipe):
+    with pytest.raises(UserError, match=CONTRADICTIONS[settings]):
+        recipe("warm_up.place_words=1", *settings)

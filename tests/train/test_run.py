@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -350,6 +351,38 @@ def test_a_run_goes_on_from_an_earlier_one(recipe, tmp_path):
     assert all(torch.equal(value, models[0][name]) for name, value in load(whole)[0].state_dict().items())
     with pytest.raises(UserError, match="other adapters"):
         run(recipe("lora.rank=1", f"model.init_from={first}", f"output={tmp_path / 'other'}"))
+
+
+def test_resuming_a_finished_warm_up_keeps_it(recipe, data):
+    """It has no checkpoints to go on from: what it learnt must not be replaced by a projector that learnt nothing."""
+    settings = recipe(
+        "stage=align",
+        "model.fusion=mean",
+        "model.fusion_kwargs={num_groups: 2}",
+        "lora.rank=0",
+        f"data.cells={data / 'cells.json'}",
+        "warm_up.steps=2",
+        "optim.max_steps=0",
+    )
+    before = (run(settings) / "trained.safetensors").read_bytes()
+    with pytest.raises(UserError, match="holds a finished run"):
+        run(settings, resume=True)
+    assert Path(settings.output, "trained.safetensors").read_bytes() == before
+    Path(settings.output, "trained.safetensors").unlink()  # killed just before it was written
+    assert (run(settings, resume=True) / "trained.safetensors").read_bytes() == before
+
+
+def test_sources_may_be_left_out(recipe, data):
+    entries = json.loads((data / "data.json").read_text())
+    for number, entry in enumerate(entries):
+        entry["source"] = "told" if number % 2 else "asked"
+    (data / "data.json").write_text(json.dumps(entries))
+    output = run(recipe("data.leave_out=[told]", "optim.max_steps=0", "export=false"))
+    assert json.loads((output / "run.json").read_text())["data"]["samples"] == (len(entries) + 1) // 2
+    with pytest.raises(UserError, match=r"names 'sung': the data has asked, told"):
+        run(recipe("data.leave_out=[sung]"))
+    with pytest.raises(UserError, match="leaves nothing to learn"):
+        run(recipe("data.leave_out=[told, asked]"))
 
 
 def test_merged_conversations_are_one_sample(recipe, data):

@@ -22,23 +22,33 @@ def is_stream(source: Any) -> bool:
     return any(isinstance(item, (str, Path)) and is_webdataset(str(item)) for item in sources)
 
 
-def read_records(source: Source | Sequence[Source], image_root: str | Path | None = None) -> list[Record]:
+def read_records(
+    source: Source | Sequence[Source], image_root: str | Path | None = None, leave_out: Sequence[str] = ()
+) -> list[Record]:
     """All records of data that is not a stream; several sources one after another.
 
     Args:
         source: a path, ``hf:NAME`` or ``hf:NAME:SPLIT``; or a list of them.
         image_root: the folder that image paths start from; default: where the data lies.
+        leave_out: records whose ``source`` is one of these are left out.
 
     Raises:
         UserError: a source is missing, of no known format or a stream, or an entry is malformed; the message names
-            the file and the line, sample or row.
+            the file and the line, sample or row. No record is of a source to leave out, or all are.
     """
     records: list[Record] = []
     for item in _listed(source):
         if is_webdataset(item):
             raise UserError(f"{item} is streamed and has no list of records: give a file or a Hugging Face data set")
         records += strict(scan(item, image_root))
-    return records
+    there = sorted({record.source for record in records})
+    for name in leave_out:
+        if name not in there:
+            raise UserError(f"data.leave_out names {name!r}: the data has {', '.join(there)}")
+    kept = [record for record in records if record.source not in leave_out]
+    if records and not kept:
+        raise UserError("data.leave_out leaves nothing to learn from: name fewer sources")
+    return kept
 
 
 def open_stream(source: Source | Sequence[Source], image_root: str | Path | None = None) -> RecordStream:

@@ -61,6 +61,7 @@ class DataArguments:
     template: Literal["chat", "plain"] = "chat"  # plain: LLaVA's stage 1, picture then caption, no roles
     max_length: int = 2048
     pack_tokens: int | None = None  # samples of a step share rows of at most this many tokens; default: a row each
+    leave_out: list[str] = field(default_factory=list)  # sources of data.train that this run does not learn from
     merge_turns: int = 0  # conversations about one picture share a sample of at most this many turns; 0: one each
     group_by: Literal["modality_length", "none"] = "modality_length"  # which samples make up a step
     cache_features: bool = False  # layer means and sentence vectors computed once
@@ -82,16 +83,16 @@ class LoraArguments:
 
 @dataclass
 class WarmUpArguments:
-    """Dense warm-up of the projector: each visual token learns the word drawn in its cell.
+    """What the projector learns or is given before any language modelling; not part of the paper's stage 1.
 
-    An option for data that comes with cell labels, not part of the paper's stage 1.
+    Dense warm-up: each visual token learns the word drawn in its cell. An option for data that comes with cell labels.
     """
 
     steps: int = 0  # 0: off
     batch_size: int = 16
     learning_rate: float = 1e-3
     temperature: float = 0.05  # of the cosine cross-entropy over the words
-    place_words: float = 0.0  # how much of the words left, right, top, bottom is added to the visual positions
+    place_words: float = 0.0  # how much of left, right, top, bottom is added to the visual positions; needs no labels
 
 
 @dataclass
@@ -244,6 +245,10 @@ def _problem(recipe: Recipe) -> str | None:
             return f"model.retrofit takes everything but the fusion from its checkpoint: leave model.{key} out"
     if recipe.warm_up.steps and not data.cells:
         return "warm_up needs cell labels: set data.cells, or warm_up.steps=0"
+    if recipe.warm_up.place_words and model.retrofit:
+        return "model.retrofit has no visual positions: set warm_up.place_words=0"
+    if recipe.warm_up.place_words and not model.visual_positions:
+        return "warm_up.place_words is added to the visual positions: set model.visual_positions=true"
     if recipe.warm_up.place_words and "projector" not in recipe.trains():
         return "warm_up.place_words changes the projector, which this run does not train: add projector to trained"
     if "vision" in recipe.trains() and (data.cache_features or recipe.warm_up.steps):

@@ -23,14 +23,13 @@ def add_place_words(model: IgvaForConditionalGeneration, processor: IgvaProcesso
     further like the rest of the projector.
 
     Args:
-        amount: 1 adds the word itself at its edge.
+        amount: 1 gives a token whose centre lay on the edge itself the word as it is.
 
     Raises:
-        UserError: the model has no visual positions, or its visual tokens form no square.
+        UserError: the visual tokens form no square.
     """
     positions = model.model.projector.positions
-    if positions is None:
-        raise UserError("warm_up.place_words is added to the visual positions: set model.visual_positions=true")
+    assert positions is not None  # a recipe without them is refused
     side = math.isqrt(len(positions.weight))
     if side * side != len(positions.weight):
         raise UserError(f"{len(positions.weight)} visual tokens form no square: set warm_up.place_words=0")
@@ -38,4 +37,4 @@ def add_place_words(model: IgvaForConditionalGeneration, processor: IgvaProcesso
     centers = (torch.arange(side, device=left.device) + 0.5) / side
     near, far = (1 - 2 * centers).clamp_min(0)[:, None], (2 * centers - 1).clamp_min(0)[:, None]
     columns, rows = near * left + far * right, near * top + far * bottom  # (side, H) each
-    positions.weight += amount * (rows[:, None] + columns[None]).flatten(0, 1).to(positions.weight)
+    positions.weight.add_((rows[:, None] + columns[None]).flatten(0, 1).to(positions.weight), alpha=amount)

@@ -226,7 +226,7 @@ def data_mix(recipe: Recipe, samples: int | None = None) -> Mix:
     files = [data.train] if isinstance(data.train, str) else data.train
     if is_stream(data.train) or not all(Path(file).is_file() for file in files):
         return Mix(samples, samples)
-    records = read_records(data.train, data.image_root)
+    records = read_records(data.train, data.image_root, data.leave_out)
     return Mix(
         samples or len(records),
         pictures=len({image for record in records for image in record.images}),

@@ -17,7 +17,7 @@ import torch
 import transformers
 
 import igva
-from igva.checkpoints.tiny import trained_path
+from igva.checkpoints.tiny import EMBEDDED_TINY, tiny_revision, trained_path
 from igva.checkpoints.trained import read_trained
 from igva.data.records import Record
 from igva.train.arguments import Recipe
@@ -63,6 +63,10 @@ class Report:
             f"{batch['accumulated']} × {batch['processes']} processes ({recipe.distributed})",
             f"data                 {facts['data']}",
         ]
+        if recipe.data.leave_out:
+            lines.append(f"left out             {', '.join(recipe.data.leave_out)}")
+        if recipe.warm_up.place_words:
+            lines.append(f"place words          {recipe.warm_up.place_words:g}, added to the visual positions")
         lines += [f"inherited            {what} from {path}" for what, path in facts["inherited"].items()]
         lines += [f"overridden           {override}" for override in facts["overrides"]]
         return lines
@@ -80,7 +84,8 @@ def _inherited(recipe: Recipe) -> dict[str, str]:
     if model.init_from:
         tensors, _ = read_trained(trained_path(model.init_from))
         parts = sorted({name.split(".")[0].replace("_", " ") for name in tensors})
-        inherited[", ".join(parts)] = model.init_from
+        shipped = f" {tiny_revision()}" if model.init_from == EMBEDDED_TINY else ""  # a release may ship others
+        inherited[", ".join(parts)] = model.init_from + shipped
     return inherited
 
 

@@ -27,14 +27,7 @@ from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.train.arguments import Recipe
-from igva.train.distributed import (
-    check_distributed,
-    deepspeed_config,
-    leave_deepspeed,
-    shard,
-    shares,
-    world_size,
-)
+from igva.train.distributed import check_distributed, deepspeed_config, leave_deepspeed, shard, shares, world_size
 from igva.train.feature_cache import InstructionCache, LayerCache
 from igva.train.packed_attention import use_packed_attention
 from igva.train.place_words import add_place_words
@@ -68,17 +61,18 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
     state = PartialState(cpu=not torch.cuda.is_available())
     data = _read(recipe)
     output = Path(recipe.output)
-    if (output / TRAINED_FILE).exists() and not resume:
+    going_on = resume and bool(snapshots(output))
+    if (output / TRAINED_FILE).exists() and not going_on:
         raise UserError(f"{output} holds a finished run: name another output, or move it away")
     set_seed(recipe.optim.seed)
     model, processor = build_from_recipe(recipe)
     layers = _layer_cache(recipe, model, processor, state)
     figures: dict[str, Any] = {}
-    if recipe.warm_up.steps and not resume and layers is not None:
-        set_trainable(model, dataclasses.replace(recipe, stage="align", trained=["projector"]))
-        figures = warm_up(model, processor, recipe, layers)
     if recipe.warm_up.place_words:
         add_place_words(model, processor, recipe.warm_up.place_words)
+    if recipe.warm_up.steps and not going_on and layers is not None:
+        set_trainable(model, dataclasses.replace(recipe, stage="align", trained=["projector"]))
+        figures = warm_up(model, processor, recipe, layers)
     set_trainable(model, recipe)
     if recipe.model.init_from and _adapts(recipe):
         restore_lora(model, trained_path(recipe.model.init_from), lora_scale(recipe.lora))
@@ -91,7 +85,7 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
             output.mkdir(parents=True, exist_ok=True)
             report.write(output, figures)
     if recipe.optim.max_steps != 0:
-        figures |= _train(recipe, model, processor, train, validation, resume)
+        figures |= _train(recipe, model, processor, train, validation, going_on)
     figures["seconds"] = round(time.time() - start, 1)
     with write_errors(output):
         save_trained(model, output / TRAINED_FILE, lora_scale(recipe.lora), write=state.is_main_process)
@@ -120,9 +114,11 @@ def _read(recipe: Recipe) -> _Data:
     data, optim = recipe.data, recipe.optim
     train: Any = data.train
     if not is_stream(train):
-        train = read_records(train, data.image_root)
+        train = read_records(train, data.image_root, data.leave_out)
         if data.merge_turns:
             train = merge_by_picture(train, data.merge_turns, optim.seed)
+    elif data.leave_out:
+        raise UserError("data.train is streamed, nothing can be left out of it: set data.leave_out=[]")
     elif data.merge_turns:
         raise UserError("data.train is streamed, its conversations cannot be merged: set data.merge_turns=0")
     elif data.cache_features or data.zero_images:
@@ -231,7 +227,7 @@ def _dataset(
 
 
 def _train(
-    recipe: Recipe, model: Any, processor: IgvaProcessor, dataset: Any, validation: Any, resume: bool
+    recipe: Recipe, model: Any, processor: IgvaProcessor, dataset: Any, validation: Any, going_on: bool
 ) -> dict[str, Any]:
     micro, accumulate = shares(recipe)
     # Devices that train together must all run every module, also those whose batch has no picture.
@@ -250,8 +246,7 @@ def _train(
         validation=Validation(validation, Collator(processor, dummy=dummy), micro) if validation else None,
     )
     model.train()
-    checkpoint = bool(resume and snapshots(Path(recipe.output)))
-    result = trainer.train(resume_from_checkpoint=checkpoint or None)
+    result = trainer.train(resume_from_checkpoint=going_on or None)
     trainer.count_bad_images()
     figures: dict[str, Any] = {"train_loss": round(result.training_loss, 4), "steps": result.global_step}
     figures["processes"] = world_size()
