@@ -27,7 +27,7 @@ def main() -> None:
                 axes.plot(*zip(*points, strict=True), style, color=f"C{number}", label=label)
         start += state["global_step"]
     axes.legend()
-    axes.set(xlabel="step", ylabel="loss of the answers", yscale="log")
+    axes.set(xlabel="step", ylabel="loss of the answers")
     axes.grid(alpha=0.3)
     figure.savefig(args.out, dpi=110)
 
