@@ -290,13 +290,13 @@ def test_non_finite_loss_stops_with_the_sample(recipe, monkeypatch):
         run(recipe())
 
 
+ALIGN = ("stage=align", "model.fusion=mean", "model.fusion_kwargs={num_groups: 2}", "lora.rank=0")
+
+
 def test_warm_up_learns_the_cells(recipe, data):
     """Whatever the picture, its cells are red, blue, cat, dog: the projector finds their words."""
     settings = recipe(
-        "stage=align",
-        "model.fusion=mean",
-        "model.fusion_kwargs={num_groups: 2}",
-        "lora.rank=0",
+        *ALIGN,
         f"data.cells={data / 'cells.json'}",
         "warm_up.steps=150",
         "warm_up.batch_size=4",
@@ -356,10 +356,7 @@ def test_a_run_goes_on_from_an_earlier_one(recipe, tmp_path):
 def test_resuming_a_finished_warm_up_keeps_it(recipe, data):
     """It has no checkpoints to go on from: what it learnt must not be replaced by a projector that learnt nothing."""
     settings = recipe(
-        "stage=align",
-        "model.fusion=mean",
-        "model.fusion_kwargs={num_groups: 2}",
-        "lora.rank=0",
+        *ALIGN,
         f"data.cells={data / 'cells.json'}",
         "warm_up.steps=2",
         "optim.max_steps=0",
