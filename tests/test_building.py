@@ -28,6 +28,13 @@ def test_parts_are_taken_over_as_they_are(parts):
     assert torch.equal(model.lm_head.weight, text.lm_head.weight)
 
 
+def test_the_language_model_attends_as_asked(parts):
+    model, _ = igva.build(**parts, fusion_kwargs=SMALL, attention="eager")
+    language, tower = model.model.language_model, model.model.vision_tower
+    assert (language.config._attn_implementation, tower.config._attn_implementation) == ("eager", "sdpa")
+    assert language.layers[0].self_attn.config._attn_implementation == "eager"
+
+
 def test_it_answers_and_survives_saving(parts, picture, tmp_path):
     model, processor = igva.build(**parts, fusion_kwargs=SMALL)
     first = igva.answer(model, processor, picture(), "What?", max_new_tokens=3)

@@ -92,6 +92,8 @@ def build(
         model = _assemble(model_config, tower, language, encoder, dtype)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if attention:  # the whole model's choice has been written over the one it was loaded with
+        model.model.language_model.set_attn_implementation(attention)
     set_generation_config(model, language.generation_config, image_token_id)
     processor = IgvaProcessor(
         AutoImageProcessor.from_pretrained(vision),
