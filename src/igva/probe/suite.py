@@ -35,20 +35,21 @@ from igva.probe.scenes import Scene
 from igva.probe.vocabulary import CATEGORIES, CATEGORY_OF, COLORS, DESCRIBE, SHAPES, SPLITS, SUFFIX, TASKS, Split
 
 # Which task picture number i is drawn for. Evaluation: categories alike, tasks alike within each. Training: more
-# pictures for what takes long to learn (places, numbers, words) and what only its own scenes can carry, few for what
-# others carry as well (color, exists) or what a few pictures of each thing teach (kind, use).
+# pictures for what takes long to learn (places, numbers, words, 311 names) and what only its own scenes can carry, few
+# for what others carry as well (color, exists) or what a few pictures of each thing teach (kind, use).
 _LONGEST = math.lcm(*(len(tasks) for tasks in CATEGORIES.values()))
 EVAL_CYCLE = tuple(tasks[number % len(tasks)] for number in range(_LONGEST) for tasks in CATEGORIES.values())
 TRAIN_SHARES = {
+    "name": 8,
     **dict.fromkeys(("read", "count", "refer", "position"), 4),
     **dict.fromkeys(("flag", "pie", "line", "table", "document", "size", "small", "shade", "attribute"), 3),
     **dict.fromkeys(("scene", "kind", "use", "legs", "habitat", "color", "texture"), 1),
     **dict.fromkeys(("exists", "exists_popular", "exists_adversarial"), 1),
 }
-TRAIN_CYCLE = tuple(task for part in range(4) for task in TASKS if part < TRAIN_SHARES.get(task, 2))
+TRAIN_CYCLE = tuple(task for part in range(max(TRAIN_SHARES.values())) for task in TASKS if part < TRAIN_SHARES.get(task, 2))
 # Of the further conversations that a training picture could carry about a task, the share that is kept (others: all):
 # the less, the more scenes carry it.
-EXTRA_SHARES = {"color": 0.1, "exists": 0.3, "exists_adversarial": 0.5, "name": 0.5}
+EXTRA_SHARES = {"color": 0.1, "exists": 0.3, "exists_adversarial": 0.5}
 MOST_TALKS = 6  # conversations per training picture, beside its description
 MOST_TOLD = 3  # turns of that
 
