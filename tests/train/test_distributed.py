@@ -54,13 +54,16 @@ def setting(tmp_path_factory, parts):
     return folder
 
 
+def alone_environment():
+    return {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
+
+
 def launch(setting, processes, *jobs):
     """Run jobs in so many processes, and return the folder with what they left."""
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    clean = {k: v for k, v in os.environ.items() if k not in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
-    environment = clean | {"IGVA_HOME": str(setting / "home"), "OMP_NUM_THREADS": "1"}
+    environment = alone_environment() | {"IGVA_HOME": str(setting / "home"), "OMP_NUM_THREADS": "1"}
     # As a compiler killed at its work leaves it: whoever compiled DeepSpeed's operation here would wait for ever.
     lock = setting / "extensions" / "deepspeed_shm_comm" / "lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +119,25 @@ def test_processes_end_where_they_leave(alone, two):
     """What is registered for the end is done, nothing after it; a process alone goes on as ever."""
     assert {path.name for path in two.glob("left-*")} == {"left-0", "left-1"}
     assert {path.name for path in two.glob("still-there-*")} == {"still-there-0"}  # of the one that was alone
+
+
+LEAVE = """
+import atexit, os, threading, time
+from accelerate import PartialState
+from igva.train.distributed import leave_processes
+
+PartialState(cpu=True)
+os.environ["WORLD_SIZE"] = "2"
+threading.Thread(target=time.sleep, args=(600,)).start()  # an interpreter that is taken down waits for it
+atexit.register(print, "registered for the end", end="")
+leave_processes()
+"""
+
+
+def test_leaving_runs_what_is_registered_and_waits_for_no_thread():
+    command = [sys.executable, "-c", LEAVE]
+    done = subprocess.run(command, env=alone_environment(), capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stdout) == (0, "registered for the end")
 
 
 def steps(told, pieces=1):

@@ -46,7 +46,8 @@ TRAIN_SHARES = {
     **dict.fromkeys(("scene", "kind", "use", "legs", "habitat", "color", "texture"), 1),
     **dict.fromkeys(("exists", "exists_popular", "exists_adversarial"), 1),
 }
-TRAIN_CYCLE = tuple(task for part in range(max(TRAIN_SHARES.values())) for task in TASKS if part < TRAIN_SHARES.get(task, 2))
+_MOST = max(TRAIN_SHARES.values())
+TRAIN_CYCLE = tuple(task for part in range(_MOST) for task in TASKS if part < TRAIN_SHARES.get(task, 2))
 # Of the further conversations that a training picture could carry about a task, the share that is kept (others: all):
 # the less, the more scenes carry it.
 EXTRA_SHARES = {"color": 0.1, "exists": 0.3, "exists_adversarial": 0.5}
