@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from tests.serve.page.visitor import Page  # noqa: E402
 
-WORD, BACKGROUND = "Read the word in the image.", "What color is the background?"
+STREET = 1  # the number of the example
+THERE, LARGER = "Is there a helicopter in the picture?", "Which is larger, the bus or the bicycle?"
 WIDTH, LAYER = 1280, 8
 
 
@@ -42,15 +43,15 @@ def take(page: Page, out: Path) -> None:
     page.media(prefers_color_scheme="light", prefers_reduced_motion="reduce")
     page.size(WIDTH)
     page.open()
-    page.example()
-    print(WORD, page.ask(WORD))
+    page.example(STREET)
+    print(THERE, page.ask(THERE))
     page.one("#maps-switch").click()
     page.until(lambda: len(page.all("#strip input")) >= LAYER)
     page.js("arguments[0].click()", page.all("#strip input")[LAYER - 1])
     _save(page, out / "page.png")
     page.one("#maps-switch").click()
     page.one("#compare").click()
-    print(BACKGROUND, page.ask(BACKGROUND, "B"))
+    print(LARGER, page.ask(LARGER, "B"))
     page.until(lambda: page.shown("#difference"))
     _save(page, out / "page-compare.png")
 
