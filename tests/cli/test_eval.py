@@ -72,6 +72,24 @@ def test_probe_is_drawn_once(model_folders, tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "out0" / "scores.json").read_text())["questions"] == 3
 
 
+def test_two_evaluations_may_draw_the_probe_at_once(tmp_path, monkeypatch):
+    """The one that ends later finds the other's pictures, and uses them."""
+    monkeypatch.setenv("IGVA_HOME", str(tmp_path))
+    build = probe_suite.probe.build
+    others = []
+
+    def build_slowly(split, out, count, **options):
+        if not others:  # meanwhile another process begins and ends
+            others.append(None)
+            others[0] = probe_suite.probe_questions(split, count).stat().st_ino
+        return build(split, out, count, **options)
+
+    monkeypatch.setattr(probe_suite.probe, "build", build_slowly)
+    file = probe_suite.probe_questions("unseen", 3)
+    assert file.stat().st_ino == others[0]
+    assert list((tmp_path / "probe").iterdir()) == [file.parent]
+
+
 def bad_calls(folder, questions):
     """Arguments, and what the line must say."""
     (folder / "empty.json").write_text("[]")

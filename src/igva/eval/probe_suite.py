@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 from igva import probe
-from igva.checkpoints.store import write_errors
+from igva.checkpoints.store import new_folder, write_errors
 from igva.paths import home
 
+QUESTIONS = "questions.json"
 COUNT = 6400  # pictures: more than 1,000 per category
 
 
@@ -20,11 +21,15 @@ def probe_questions(split: str, count: int = COUNT) -> Path:
         UserError: there is no such split, or the cache cannot be written.
     """
     folder = home() / "probe" / f"{split}-{count}-{_drawing_key()}"
-    file = folder / "questions.json"
-    if not file.is_file():
-        with write_errors(folder):
-            probe.build(split, folder, count, seed=0, workers=min(8, os.cpu_count() or 1) if count > 100 else 1)
-    return file
+    if not _is_drawn(folder):
+        workers = min(8, os.cpu_count() or 1) if count > 100 else 1
+        with write_errors(folder), new_folder(folder, _is_drawn) as fresh:  # another process may draw it too
+            probe.build(split, fresh, count, seed=0, workers=workers)
+    return folder / QUESTIONS
+
+
+def _is_drawn(folder: Path) -> bool:
+    return (folder / QUESTIONS).is_file()
 
 
 def _drawing_key() -> str:
