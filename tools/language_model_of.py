@@ -20,7 +20,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    model, processor = load(args.model)
+    model, processor = load(args.model, "cpu", "float32")
     language = AutoModelForCausalLM.from_config(model.config.text_config)
     language.model.load_state_dict(model.model.language_model.state_dict())
     language.lm_head.load_state_dict(model.lm_head.state_dict())

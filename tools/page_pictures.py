@@ -1,6 +1,6 @@
 """Take the two pictures of docs/page.md in a browser, from a server that is running.
 
-    .venv/bin/igva serve &
+    .venv/bin/igva serve                       # in another terminal, until it says that it listens
     .venv/bin/python tools/page_pictures.py [--url http://127.0.0.1:8000]
 
 Needs Chromium with its driver (Debian: ``chromium`` and ``chromium-driver``), as the tests of the page do.
