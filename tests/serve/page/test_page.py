@@ -57,13 +57,13 @@ def test_the_bars_follow_the_question(page):
 
 def test_the_answer_is_written_as_it_comes(page):
     """The page sees the answer in more than one piece."""
-    page.example(1)
+    page.example(2)
     page.js("""
       window.seen = [];
       new MutationObserver(() => window.seen.push(document.querySelector(".answer").textContent)).observe(
         document.querySelector(".answer"), { childList: true });
     """)
-    answer = page.ask("Describe the picture.")
+    answer = page.ask("Describe this image in detail.")
     seen = page.js("return window.seen")
     assert seen[-1] == answer
     assert any(piece != answer and answer.startswith(piece) for piece in seen)
