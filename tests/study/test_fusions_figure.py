@@ -12,9 +12,8 @@ ITEMS = [Item(str(number), "0.png", "?", "a", ("a", "b"), "task", f"c{number % 2
 
 
 def outcome(label, seed):
-    return Outcome(
-        label, seed, {item.id: float(int(item.id) + seed > 3) for item in ITEMS}, None, None, 0, None, 0, None
-    )
+    scores = {item.id: float(int(item.id) + seed > 3) for item in ITEMS}
+    return Outcome(label, seed, scores, None, None, 0, None, 0, None)
 
 
 @pytest.mark.parametrize("long", ["igva", "igva:" + ",".join(f"setting_{number}=true" for number in range(8))])

@@ -11,7 +11,7 @@ from igva.study.items import Item
 from igva.study.standings import ids_by, standing
 from igva.study.trials import Outcome
 
-LABEL = 30  # letters; longer ones do not fit side by side
+LONGEST_LABEL = 30  # letters; longer ones do not fit side by side
 
 
 def draw_fusions(runs: dict[str, list[Outcome]], test: Sequence[Item]) -> Any:
@@ -24,7 +24,7 @@ def draw_fusions(runs: dict[str, list[Outcome]], test: Sequence[Item]) -> Any:
     width = 0.84 / len(table)
     for number, (label, row) in enumerate(table.items()):
         places = [place - 0.42 + (number + 0.5) * width for place in range(len(names))]
-        errors = [row[name][1] or math.nan for name in names]  # one seed: no error is known, and no bar drawn
+        errors = [math.nan if row[name][1] is None else row[name][1] for name in names]  # None: of one seed
         axis.bar(
             places,
             [row[name][0] for name in names],
@@ -40,6 +40,6 @@ def draw_fusions(runs: dict[str, list[Outcome]], test: Sequence[Item]) -> Any:
     axis.set_ylim(max(0, lowest - 12))
     axis.set_ylabel("right, %" + ("" if lowest < 12 else " (the axis does not start at zero)"))
     axis.spines[["top", "right"]].set_visible(False)
-    columns = 4 if max(map(len, table)) <= LABEL else 1
+    columns = 4 if max(map(len, table)) <= LONGEST_LABEL else 1
     figure.legend(fontsize=8, frameon=False, ncols=columns, loc="outside upper left")
     return figure
