@@ -8,6 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .fusion_base import FusionDims
 from .fusions import fusion_class
+from .vision_ensemble import EnsembleVisionConfig
 
 
 class IgvaConfig(PreTrainedConfig):
@@ -93,6 +94,11 @@ class IgvaConfig(PreTrainedConfig):
         return (self.input_size // int(self.vision.patch_size)) ** 2
 
     def _check_pooling(self) -> None:
+        if self.vision.model_type == EnsembleVisionConfig.model_type and self.input_size != self.vision.image_size:
+            raise ValueError(
+                f"image_size {self.image_size} is not that of the ensemble of encoders: leave it out, or build the "
+                f"ensemble for it (it has {self.vision.image_size})"
+            )
         side = self.input_size // int(self.vision.patch_size)
         if self.vision_pool < 1 or side % self.vision_pool:
             raise ValueError(f"vision_pool {self.vision_pool} does not divide the {side}×{side} grid of patches")

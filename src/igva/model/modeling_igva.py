@@ -25,7 +25,8 @@ from .fusion_base import FusionOutput
 from .fusions import build_fusion
 from .instruction_encoder import encode_instructions
 from .projector import build_projector
-from .vision_layers import Tap, VisionLayers, encoder_blocks, run_tower
+from .vision_ensemble import EnsembleVisionConfig
+from .vision_layers import Tap, VisionLayers, encoder_blocks, position_arguments, run_tower
 
 # The inputs that have one row per image, not per sample.
 IMAGE_INPUTS = (
@@ -149,14 +150,16 @@ class IgvaModel(IgvaPreTrainedModel):
         They depend on the image and the tower alone, so they can be cached across questions.
         """
         config = self.config
-        extra: dict[str, Any] = {}
-        if config.input_size != config.vision.image_size and config.vision.model_type not in _INTERPOLATES_BY_ITSELF:
-            extra["interpolate_pos_encoding"] = True
+        taps = self.fusion.taps if taps is None else taps
+        if config.vision.model_type == EnsembleVisionConfig.model_type:
+            extra: dict[str, Any] = {"layers": sorted({layer for tap in taps for layer in tap})}
+        else:
+            extra = position_arguments(config.vision, config.input_size)
         tower_dtype = next(self.vision_tower.parameters()).dtype
         return run_tower(
             self.vision_tower,
             pixel_values.to(tower_dtype),
-            self.fusion.taps if taps is None else taps,
+            taps,
             num_layers=config.vision.num_hidden_layers,
             num_patches=config.num_patches,
             pool=config.vision_pool,
@@ -360,10 +363,6 @@ def _add_at(mask: Tensor, features: Tensor, output: Any) -> Any:
 
 def _add_after(add: Callable[[Any], Any], checkpoint: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return add(checkpoint(*args, **kwargs))
-
-
-# These towers resize their position embeddings to the input themselves and take no argument for it.
-_INTERPOLATES_BY_ITSELF = frozenset({"dinov2", "dinov2_with_registers", "dinov3_vit"})
 
 
 class IgvaForConditionalGeneration(IgvaPreTrainedModel, GenerationMixin):

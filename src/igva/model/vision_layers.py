@@ -103,6 +103,17 @@ def encoder_blocks(tower: nn.Module, num_layers: int) -> nn.ModuleList:
     raise ValueError(f"{type(tower).__name__} has no list of {num_layers} encoder blocks to read layers from")
 
 
+# These towers resize their position embeddings to the input themselves and take no argument for it.
+_INTERPOLATES_BY_ITSELF = frozenset({"dinov2", "dinov2_with_registers", "dinov3_vit"})
+
+
+def position_arguments(config: Any, input_size: int) -> dict[str, Any]:
+    """What a tower has to be told where its input has another size than it was made for."""
+    if input_size == config.image_size or config.model_type in _INTERPOLATES_BY_ITSELF:
+        return {}
+    return {"interpolate_pos_encoding": True}
+
+
 class _Accumulator:
     """Sums the hidden states of each tap as they pass; holds T sums, never all L+1 states."""
 
