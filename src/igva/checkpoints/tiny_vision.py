@@ -1,0 +1,157 @@
+"""The vision tower of the embedded default: DINOv2 and EfficientNet-Lite0 with a layer of words, put together once.
+
+Letters: ``V`` classes, ``C`` channels of the classifier's last map, ``D`` width of the tower.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from igva.checkpoints.efficientnet import MEAN, STD, read_classifier
+from igva.checkpoints.parts import DINOV2_PREPROCESSOR, PARTS, fetch_parts
+from igva.checkpoints.store import new_folder, write_errors
+from igva.imagenet.classes import classes
+from igva.model.instruction_encoder import encode_instructions
+from igva.paths import home
+
+WIDTH, GRID, IMAGE_SIZE = 384, 8, 256
+HEAD, WORDS = 8, 9  # of EfficientNet's layers, the last two
+# Which layers the tower has, by a readout of each (docs/results/tiny-tower.md).
+DINOV2_LAYERS = [6, 8, 9, 10, 11, 12]
+EFFICIENTNET_LAYERS = [3, 5, 6, HEAD, WORDS]
+STACKED = {"3": 4, "5": 2}  # the maps of stages 3 and 5 are 32 and 16 places to the side
+# Channels of the words layer that are the same at every place. A layer norm behind it divides by what all channels
+# hold together: next to these, what doubt leaves of the words stays little.
+CONSTANTS, CONSTANT = 8, 0.18
+
+
+def vision_path() -> Path:
+    """Where the tower stands, or will: another folder for other parts, classes or code of this file."""
+    digest = hashlib.sha256()
+    for name in ("dinov2", "efficientnet", "instruction"):
+        digest.update(PARTS[name].revision.encode())
+    digest.update(repr(classes()).encode())
+    digest.update(inspect.getsource(inspect.getmodule(vision_path)).encode())  # type: ignore[arg-type]
+    return home() / "parts" / f"vision-{digest.hexdigest()[:8]}"
+
+
+def vision_folder() -> Path:
+    """The tower as a Hugging Face folder: its parts fetched and put together the first time.
+
+    Raises:
+        UserError: as ``fetch_parts``, or the cache cannot be written.
+    """
+    target = vision_path()
+    if not _complete(target):
+        parts = fetch_parts()
+        with write_errors(target), new_folder(target, _complete) as folder:
+            assemble_vision(parts).save_pretrained(folder)
+            (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor(), indent=2) + "\n")
+    return target
+
+
+def _complete(folder: Path) -> bool:
+    return (folder / "model.safetensors").is_file() and (folder / "preprocessor_config.json").is_file()
+
+
+def preprocessor() -> dict[str, Any]:
+    """Pixels from 0 to 1; each encoder normalises its own. The mean is what pictures are padded with."""
+    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    return {**DINOV2_PREPROCESSOR, "size": size, "do_normalize": False}
+
+
+def assemble_vision(
+    parts: dict[str, Path],
+    dinov2_layers: list[int] | None = None,
+    efficientnet_layers: list[int] | None = None,
+) -> Any:
+    """The ``EnsembleVisionModel`` of the parts, in float32.
+
+    Args:
+        parts: the folders of dinov2, efficientnet and instruction.
+        dinov2_layers, efficientnet_layers: other layers than the tower's own; an empty list leaves an encoder out.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    from igva.model.vision_ensemble import EnsembleVisionConfig, EnsembleVisionModel
+
+    dinov2_layers = DINOV2_LAYERS if dinov2_layers is None else dinov2_layers
+    efficientnet_layers = EFFICIENTNET_LAYERS if efficientnet_layers is None else efficientnet_layers
+    mean, std = DINOV2_PREPROCESSOR["image_mean"], DINOV2_PREPROCESSOR["image_std"]
+    dinov2 = AutoConfig.from_pretrained(parts["dinov2"])
+    efficientnet = AutoConfig.from_pretrained(parts["efficientnet"], word_size=WIDTH, image_size=IMAGE_SIZE)
+    encoders = [
+        {
+            "name": "dinov2",
+            "config": dinov2.to_dict(),
+            "layers": dinov2_layers,
+            "image_size": 224,
+            "image_mean": mean,
+            "image_std": std,
+            "patches": 16,
+        },
+        {
+            "name": "efficientnet",
+            "config": efficientnet.to_dict(),
+            "layers": efficientnet_layers,
+            "image_size": IMAGE_SIZE,
+            "image_mean": [MEAN] * 3,
+            "image_std": [STD] * 3,
+            "layer_names": {str(HEAD): "head", str(WORDS): "words"},
+            "plain": [WORDS],
+            "stack": STACKED,
+        },
+    ]
+    used = [encoder for encoder in encoders if encoder["layers"]]
+    config = EnsembleVisionConfig(encoders=used, hidden_size=WIDTH, grid=GRID, image_size=IMAGE_SIZE)
+    model = EnsembleVisionModel(config)
+    for part, encoder in zip(model.parts, model.encoders, strict=True):
+        if part.name == "dinov2":
+            encoder.load_state_dict(AutoModel.from_pretrained(parts["dinov2"]).state_dict())
+            continue
+        source = AutoModel.from_pretrained(parts["efficientnet"])
+        encoder.load_state_dict(source.state_dict(), strict=False)  # it has no words
+        weight, bias = read_classifier(parts["efficientnet"])
+        encoder.words.classifier.load_state_dict({"weight": weight, "bias": bias})
+        encoder.words.vectors.copy_(word_vectors(class_vectors(parts["instruction"])))
+    for adapter, name in zip(model.adapters, config.layer_names, strict=True):
+        if name == "efficientnet.head":
+            adapter.matrix.copy_(principal_rows(weight, WIDTH))
+    return model.eval()
+
+
+@torch.no_grad()
+def class_vectors(instruction: Path) -> Tensor:
+    """The sentence vector of each class's words, of unit length: ``(V, D)``."""
+    from transformers import AutoModel, AutoTokenizer
+
+    encoder = AutoModel.from_pretrained(instruction, dtype=torch.float32).eval()
+    tokens = AutoTokenizer.from_pretrained(instruction)(
+        [entry.text for entry in classes()], padding=True, return_tensors="pt"
+    )
+    ids, mask = tokens["input_ids"][:, None], tokens["attention_mask"][:, None]  # (V, 1, S)
+    return encode_instructions(encoder, ids, mask, pooling="mean", normalize=True)
+
+
+def word_vectors(sentences: Tensor) -> Tensor:
+    """Sentence vectors ``(V, D)`` as rows of a words layer: without their mean, turned, some channels constant.
+
+    Without the mean, which all classes share, the expected vector of a classifier that has no idea is near zero.
+    """
+    centred = sentences - sentences.mean(dim=0)
+    free = sentences.shape[1] - CONSTANTS
+    turned = centred @ principal_rows(centred, free).T
+    signs = torch.tensor([1.0, -1.0]).repeat(CONSTANTS // 2)  # their own mean is zero
+    return torch.cat([turned, (CONSTANT * signs).expand(len(sentences), -1)], dim=1)
+
+
+def principal_rows(matrix: Tensor, count: int) -> Tensor:
+    """The ``count`` directions along which the rows of a matrix ``(n, m)`` are longest, orthonormal: ``(count, m)``."""
+    return torch.linalg.svd(matrix, full_matrices=False).Vh[:count].contiguous()
