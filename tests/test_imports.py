@@ -28,6 +28,7 @@ FLOORS = {
     "building": 3,
     "checkpoints": 3,
     "data": 3,
+    "imagenet": 3,
     "probe": 3,
     "recipes": 3,
     "weights": 3,

@@ -1,0 +1,1 @@
+"""What is known of ImageNet's 1,000 classes."""
