@@ -21,6 +21,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import cached_file, is_bitsandbytes_available
 
 from igva.checkpoints.parts import PARTS, fetch_parts
+from igva.checkpoints.tiny_vision import vision_folder
 from igva.data.templates import TEMPLATES
 from igva.errors import UserError
 from igva.model.configuration_igva import IgvaConfig
@@ -34,6 +35,7 @@ register()
 
 IMAGE_TOKEN = "<image>"
 EMBEDDED = "embedded:"
+VISION = "vision"  # the tower that is put together from several of the embedded parts
 
 
 def build(
@@ -157,9 +159,12 @@ def resolve_part(source: str | Path) -> str:
     name = str(source)
     if not name.startswith(EMBEDDED):
         return name
-    if name.removeprefix(EMBEDDED) not in PARTS:
-        raise UserError(f"there is no {name}: choose from {', '.join(EMBEDDED + part for part in PARTS)}")
-    return str(fetch_parts()[name.removeprefix(EMBEDDED)])
+    part = name.removeprefix(EMBEDDED)
+    if part == VISION:
+        return str(vision_folder())
+    if part not in PARTS:
+        raise UserError(f"there is no {name}: choose from {', '.join(EMBEDDED + part for part in (VISION, *PARTS))}")
+    return str(fetch_parts()[part])
 
 
 def load_vision_tower(source: str | Path, dtype: torch.dtype = torch.float32) -> Any:

@@ -38,7 +38,7 @@ def efficientnet_state_dict(published: dict[str, Tensor], config: EfficientNetLi
         place, names = (places[int(block[1])], _IN_BLOCK) if block else ("", _OUTSIDE)
         rest = name[block.end() :] if block else name
         theirs = next(key for key in names if rest.startswith(key))
-        state[place + names[theirs] + rest.removeprefix(theirs)] = tensor
+        state[place + names[theirs] + rest.removeprefix(theirs)] = tensor.contiguous()
     return state
 
 
@@ -50,7 +50,8 @@ def convert_state(file: Path, folder: Path) -> None:
         model = EfficientNetLiteModel(config)
     model.load_state_dict(efficientnet_state_dict(published, config), assign=True)
     model.save_pretrained(folder)
-    save_file({"weight": published["_fc.weight"], "bias": published["_fc.bias"]}, folder / CLASSIFIER_FILE)
+    classifier = {name: published[f"_fc.{name}"].contiguous() for name in ("weight", "bias")}
+    save_file(classifier, folder / CLASSIFIER_FILE)
 
 
 def read_classifier(folder: Path) -> tuple[Tensor, Tensor]:

@@ -67,6 +67,7 @@ def preprocessor() -> dict[str, Any]:
     return {**DINOV2_PREPROCESSOR, "size": size, "do_normalize": False}
 
 
+@torch.no_grad()
 def assemble_vision(
     parts: dict[str, Path],
     dinov2_layers: list[int] | None = None,
