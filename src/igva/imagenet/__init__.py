@@ -1,0 +1,1 @@
+"""The classes of ImageNet, as words."""
