@@ -20,6 +20,7 @@ SOURCE = Path(igva.__file__).parent
 FLOORS = {
     "errors": 0,
     "paths": 0,
+    "imagenet": 1,
     "model": 1,
     "registration": 2,
     "testing": 3,

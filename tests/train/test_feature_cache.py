@@ -9,7 +9,7 @@ from igva.data.blank import blank_image
 from igva.data.images import StoredImage
 from igva.errors import UserError
 from igva.testing import tiny_model, tiny_processor
-from igva.train import feature_cache
+from igva.train import feature_cache, feature_workers
 from igva.train.feature_cache import InstructionCache, LayerCache, tower_key
 
 
@@ -140,7 +140,7 @@ def test_bad_pictures_are_noted_and_cost_nobody_else(pair, pictures, tmp_path, m
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_the_tower_computes_in_bfloat16_where_that_is_fast(fast, pair, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(feature_cache, "multiplies_bfloat16", lambda device: fast)
+    monkeypatch.setattr(feature_workers, "multiplies_bfloat16", lambda device: fast)
     model, processor = pair
     seen = []
     handle = model.model.vision_tower.register_forward_pre_hook(
@@ -170,9 +170,9 @@ def test_a_stored_picture_is_the_file_of_the_same_content(pair, pictures, tmp_pa
     assert torch.equal(cache(stored).patches, cache(pictures).patches)
 
 
-def test_instruction_vectors_are_the_models_own(pair):
+def test_instruction_vectors_are_the_models_own(pair, tmp_path):
     model, processor = pair
-    cache = InstructionCache(model, processor)
+    cache = InstructionCache(model, processor, tmp_path / "cache")
     cache.fill(["What?", "Where is it?", "What?"])
     tokens = processor.encode_instructions([["What?", "Where is it?"]])
     expected = model.model.encode_instruction(*(torch.tensor(value) for value in tokens.values()))[0]

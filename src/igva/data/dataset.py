@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
+from igva.data.imagined import FIELD, Imagination
 from igva.data.records import Record, strict
 from igva.data.samples import CachedInstructions, CachedLayers, Policy, Sample, SampleBuilder, sample_errors
 from igva.data.webdataset import RecordStream, scan_shard
@@ -27,7 +28,7 @@ class ChatDataset(Dataset[Sample]):
     seed, the epoch and ``i`` alone, so neither the number of data loading processes nor a resume changes it.
 
     Args:
-        layers, instructions, zero_images, on_bad_image, augment, seed, …: see ``SampleBuilder``.
+        layers, instructions, imagination, zero_images, on_bad_image, augment, seed, …: see ``SampleBuilder``.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class ChatDataset(Dataset[Sample]):
         max_length: int | None = None,
         layers: CachedLayers | None = None,
         instructions: CachedInstructions | None = None,
+        imagination: Imagination | None = None,
         zero_images: bool = False,
         on_bad_image: Policy = "fail",
         augment: bool = False,
@@ -52,6 +54,7 @@ class ChatDataset(Dataset[Sample]):
             max_length=max_length,
             layers=layers,
             instructions=instructions,
+            imagination=imagination,
             zero_images=zero_images,
             on_bad_image=on_bad_image,
             augment=augment,
@@ -87,6 +90,7 @@ class ChatStream(IterableDataset[Sample]):
     than processes, the records. Ranks share the records, so that they get as many each, give or take one per process.
 
     Args:
+        imagined: False leaves out the records that imagine a class.
         rank, world_size: leave them where something else (such as accelerate) deals the samples out to the ranks.
         on_bad_image, augment, seed, …: see ``SampleBuilder``.
     """
@@ -101,11 +105,13 @@ class ChatStream(IterableDataset[Sample]):
         on_bad_image: Policy = "fail",
         augment: bool = False,
         seed: int = 0,
+        imagined: bool = True,
         rank: int = 0,
         world_size: int = 1,
     ):
         self.stream = stream
         self.seed = seed
+        self.imagined = imagined
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
@@ -141,6 +147,7 @@ class ChatStream(IterableDataset[Sample]):
             ((number, place), record)
             for number, shard in (shards if by_record else shards[worker::workers])
             for place, record in enumerate(strict(scan_shard(shard)))
+            if self.imagined or FIELD not in record.extra
         )
         first = self.rank * workers + worker if by_record else self.rank
         return islice(records, first, None, self.world_size * (workers if by_record else 1))

@@ -7,10 +7,12 @@ instruction of the sample is then, as of every conversation, the mean over its u
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from igva.data.imagined import FIELD
 from igva.data.records import Record
 
 
@@ -19,23 +21,28 @@ def merge_by_picture(records: Iterable[Record], most_turns: int, seed: int = 0) 
 
     Args:
         records: any; those without a picture, with several, with a system message, or whose picture does not stand
-            in the first turn stay as they are.
+            in the first turn stay as they are. Those that imagine a class on it are merged with their like only.
         most_turns: of one sample; a conversation that has more stays alone.
         seed: of the order of the conversations within a sample.
 
     Returns:
         The samples, each where the first of its conversations stood. A merged one has the first's ``id``, the
-        ``source`` of all its parts if it is the same, else ``"merged"``, and no ``extra``.
+        ``source`` of all its parts if it is the same, else ``"merged"``, and of ``extra`` what is imagined.
     """
     groups: dict[Any, list[Record]] = {}
     for number, record in enumerate(records):
-        groups.setdefault(str(record.images[0]) if _mergeable(record) else number, []).append(record)
+        groups.setdefault(_shown(record) if _mergeable(record) else number, []).append(record)
     return [sample for group in groups.values() for sample in _merged(group, most_turns, seed)]
 
 
 def _mergeable(record: Record) -> bool:
     pictures = [item["type"] == "image" for message in record.chat for item in message["content"]]
     return len(record.images) == 1 and pictures[0] and record.chat[0]["role"] == "user"
+
+
+def _shown(record: Record) -> tuple[str, str]:
+    """What its one picture shows: itself, and what is imagined on it."""
+    return str(record.images[0]), json.dumps(record.extra.get(FIELD), sort_keys=True)
 
 
 def _merged(group: Sequence[Record], most_turns: int, seed: int) -> Iterator[Record]:
@@ -64,4 +71,5 @@ def _join(part: Sequence[Record]) -> Record:
         first, *rest = record.chat
         chat += [{**first, "content": [item for item in first["content"] if item["type"] != "image"]}, *rest]
     sources = {record.source for record in part}
-    return dataclasses.replace(part[0], chat=chat, source=sources.pop() if len(sources) == 1 else "merged", extra={})
+    extra = {FIELD: part[0].extra[FIELD]} if FIELD in part[0].extra else {}  # the same for all
+    return dataclasses.replace(part[0], chat=chat, source=sources.pop() if len(sources) == 1 else "merged", extra=extra)

@@ -12,6 +12,7 @@ from torch import Tensor
 from igva.data.augment import augment_image
 from igva.data.blank import blank_image
 from igva.data.images import ImageSource, open_image
+from igva.data.imagined import REMEDY, Imagination, imagined_of
 from igva.data.labels import IGNORE, encode_supervised
 from igva.data.records import Record
 from igva.errors import UserError
@@ -70,6 +71,7 @@ class SampleBuilder:
         max_length: longer samples are cut.
         layers: cached layer means, or None to load the pictures.
         instructions: cached sentence vectors, or None to tokenise the turns.
+        imagination: for records that imagine a class; without it these are an error.
         zero_images: all features are zero: the blind control.
         on_bad_image: what becomes of a picture that cannot be read. ``fail``: an error that names the sample.
             ``replace``: a plain picture of the mean colour takes its place. ``skip``: the same, and no token of the
@@ -89,6 +91,7 @@ class SampleBuilder:
         max_length: int | None = None,
         layers: CachedLayers | None = None,
         instructions: CachedInstructions | None = None,
+        imagination: Imagination | None = None,
         zero_images: bool = False,
         on_bad_image: Policy = "fail",
         augment: bool = False,
@@ -105,6 +108,7 @@ class SampleBuilder:
         self.max_length = max_length
         self.layers = layers
         self.instructions = instructions
+        self.imagination = imagination
         self.zero_images = zero_images
         self.on_bad_image = on_bad_image
         self.augment = augment
@@ -119,7 +123,7 @@ class SampleBuilder:
 
         Raises:
             UserError: a picture cannot be used and the policy is ``fail``; the template does not fit; nothing is
-                left to learn.
+                left to learn; a class is to be imagined that cannot be.
         """
         rng = random.Random(f"{self.seed} {epoch} {position}")
         ids, labels = encode_supervised(
@@ -143,6 +147,11 @@ class SampleBuilder:
 
     def _add_pixels(self, sample: Sample, record: Record, rng: random.Random) -> dict[str, str]:
         """Load the pictures; those that cannot be read are blank. Gives these: name → why."""
+        if imagined_of(record) is not None:
+            raise UserError(
+                f"sample {record.id}: a class can only be imagined on cached features: set data.cache_features=true, "
+                f"or {REMEDY}"
+            )
         pictures, bad = [], {}
         for image in record.images:
             try:
@@ -158,6 +167,10 @@ class SampleBuilder:
         """The same from the cache."""
         bad = {str(image): layers.bad[str(image)] for image in record.images if str(image) in layers.bad}
         means = layers([self.blank if str(image) in bad else image for image in record.images])
+        if (imagined := imagined_of(record)) is not None:
+            if self.imagination is None:
+                raise UserError(f"sample {record.id}: it imagines a class, which needs a words layer: {REMEDY}")
+            means = self.imagination(means, imagined)
         scale = 0.0 if self.zero_images else 1.0
         sample["layer_patches"] = means.patches * scale
         sample["layer_descriptors"] = means.descriptors * scale

@@ -46,7 +46,7 @@ class ModelArguments:
     visual_positions: bool = False
     normalize_layers: bool = False
     init_from: str | None = None  # output folder of an earlier run, or embedded:tiny; what that trained is taken over
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of what stays frozen; what is trained is float32
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of what stays frozen; what is trained is float32
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None  # default: transformers' choice
 
 
@@ -65,6 +65,8 @@ class DataArguments:
     merge_turns: int = 0  # conversations about one picture share a sample of at most this many turns; 0: one each
     group_by: Literal["modality_length", "none"] = "modality_length"  # which samples make up a step
     cache_features: bool = False  # layer means and sentence vectors computed once
+    feature_workers: int | Literal["auto"] = "auto"  # processes that compute them; auto: one per core; 0: none
+    imagined: bool = True  # conversations about an imagined class are learnt from; false leaves them out
     zero_images: bool = False  # the blind control: every picture's features are zero
     augment: bool = False  # small crops, brightness, contrast, JPEG; never mirrored: left must stay left
     on_bad_image: Literal["fail", "skip", "replace"] = "fail"  # skip the sample, or replace the picture by a blank
@@ -91,6 +93,7 @@ class WarmUpArguments:
     steps: int = 0  # 0: off
     batch_size: int = 16
     learning_rate: float = 1e-3
+    imagined: float = 0.33  # share of the pictures in photos.json, each time one is seen, to imagine a class on
     temperature: float = 0.05  # of the cosine cross-entropy over the words
     place_words: float = 0.0  # how much of left, right, top, bottom is added to the visual positions; needs no labels
 
@@ -111,7 +114,7 @@ class OptimArguments:
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    bf16: bool = False  # autocast; the trained weights stay float32
+    bf16: bool | Literal["auto"] = "auto"  # autocast; the trained weights stay float32
     gradient_checkpointing: bool = False
     seed: int = 0
     workers: int = 0  # processes that load data, per device
@@ -266,6 +269,10 @@ def _problem(recipe: Recipe) -> str | None:
     for key, least in (("batch_size", 1), ("logging_steps", 1), ("save_steps", 1), ("keep_checkpoints", 1)):
         if getattr(optim, key) < least:
             return f"optim.{key} is {getattr(optim, key)}: at least {least} is expected"
+    if isinstance(data.feature_workers, int) and data.feature_workers < 0:
+        return f"data.feature_workers is {data.feature_workers}: auto, or 0 or more, is expected"
+    if not 0 <= recipe.warm_up.imagined <= 1:
+        return f"warm_up.imagined is {recipe.warm_up.imagined:g}: a share from 0 to 1 is expected"
     if data.merge_turns < 0:
         return f"data.merge_turns is {data.merge_turns}: 0 or more is expected"
     if data.pack_tokens is not None and data.pack_tokens < data.max_length:
@@ -317,6 +324,9 @@ def _value(hint: Any, value: Any, key: str) -> Any:
         if value is None and type(None) in options:
             return None
         kinds = [option for option in options if option is not type(None)]
+        words = [word for option in kinds if typing.get_origin(option) is Literal for word in typing.get_args(option)]
+        if words:
+            return value if value in words else _value_or_word(kinds[0], value, key, words)
         lists = [option for option in kinds if typing.get_origin(option) is list]
         return _value(lists[0] if lists and isinstance(value, list) else kinds[0], value, key)
     if origin is list:
@@ -333,3 +343,11 @@ def _value(hint: Any, value: Any, key: str) -> Any:
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise UserError(f"{key} is {value!r}: {_KINDS[hint]} is expected")
+
+
+def _value_or_word(hint: Any, value: Any, key: str, words: list[str]) -> Any:
+    """A setting that is a value of some type or one of a few words."""
+    try:
+        return _value(hint, value, key)
+    except UserError as error:
+        raise UserError(f"{error}, or {', '.join(words)}") from error

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, LlavaConfig
 from igva.building import IMAGE_TOKEN, resolve_part
 from igva.checkpoints.official import first_line
 from igva.checkpoints.retrofit import DEFAULT_INSTRUCTION_DIM
+from igva.data.imagined import without_imagined
 from igva.data.records import Record
 from igva.data.sources import is_stream, read_records
 from igva.errors import UserError
@@ -23,6 +24,7 @@ from igva.model.configuration_igva import IgvaConfig
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.train.arguments import Recipe
 from igva.train.memory import Memory, Step, step_flops, step_memory
+from igva.train.precision import settle_precision
 from igva.train.stages import set_trainable
 
 # TFLOP/s that a device sustains, where nothing better is known: 40 % of the 312 an A100 is specified for in bfloat16,
@@ -113,6 +115,7 @@ def make_plan(
     Raises:
         UserError: a part's configuration cannot be read or does not fit, or the settings do not fit together.
     """
+    recipe = _settled(recipe, gpu)
     step, memory = plan_memory(recipe, mix, devices, gpu, tick)
     model = planned_model(recipe)
     whole = sum(parameter.nbytes for parameter in model.parameters())
@@ -137,6 +140,7 @@ def make_plan(
 
 def plan_memory(recipe: Recipe, mix: Mix, devices: int, gpu: bool, tick: Tick = _silent) -> tuple[Step, Memory]:
     """The worst step and what it takes; arguments and errors as for ``make_plan``."""
+    recipe = _settled(recipe, gpu)
     model = planned_model(recipe)
     step = worst_step(recipe, model.model.fusion.num_tokens, mix.most_pictures, devices, gpu)
     memory = step_memory(model, recipe, step)
@@ -144,8 +148,13 @@ def plan_memory(recipe: Recipe, mix: Mix, devices: int, gpu: bool, tick: Tick = 
     return step, memory
 
 
+def _settled(recipe: Recipe, gpu: bool) -> Recipe:
+    """The recipe with a plain precision: a GPU need not be here, and is taken to multiply bfloat16; the CPU is."""
+    return settle_precision(recipe, torch.device("cuda" if gpu else "cpu"), fast=True if gpu else None)[0]
+
+
 def planned_model(recipe: Recipe) -> IgvaForConditionalGeneration:
-    """The model a recipe starts from, on the meta device: shapes without weights.
+    """The model a recipe of settled precision starts from, on the meta device: shapes without weights.
 
     Raises:
         UserError: a configuration cannot be read, or the parts do not fit together.
@@ -227,6 +236,8 @@ def data_mix(recipe: Recipe, samples: int | None = None) -> Mix:
     if is_stream(data.train) or not all(Path(file).is_file() for file in files):
         return Mix(samples, samples)
     records = read_records(data.train, data.image_root, data.leave_out)
+    if not data.imagined:
+        records = without_imagined(records)
     return Mix(
         samples or len(records),
         pictures=len({image for record in records for image in record.images}),

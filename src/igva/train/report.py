@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,30 @@ RUN_FILE = "run.json"
 
 
 class Report:
-    """Everything a reader needs to repeat a run."""
+    """Everything a reader needs to repeat a run.
 
-    def __init__(self, recipe: Recipe, model: Any, records: Any, *, name: str = "", overrides: Sequence[str] = ()):
+    Args:
+        recipe: with settled precision.
+        precision: what ``settle_precision`` says of it.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Any,
+        records: Any,
+        *,
+        precision: Mapping[str, str],
+        name: str = "",
+        overrides: Sequence[str] = (),
+    ):
         self.recipe = recipe
         micro, accumulate = shares(recipe)
         self.facts: dict[str, Any] = {
             "recipe_name": name,
             "overrides": list(overrides),
             "recipe": dataclasses.asdict(recipe),
+            "precision": dict(precision),
             "trained": list(recipe.trains()),
             "inherited": _inherited(recipe),
             "parameters": describe(model),
@@ -61,6 +76,7 @@ class Report:
             f"learning rates       {rates}",
             f"batch                {recipe.optim.batch_size} = {batch['micro_batch_size']} at a time × "
             f"{batch['accumulated']} × {batch['processes']} processes ({recipe.distributed})",
+            f"precision            frozen parts {facts['precision']['dtype']}; autocast {facts['precision']['bf16']}",
             f"data                 {facts['data']}",
         ]
         if recipe.data.leave_out:

@@ -19,6 +19,7 @@ from igva.checkpoints.tiny import trained_path
 from igva.checkpoints.trained import TRAINED_FILE, apply_trained, restore_lora, save_trained
 from igva.data.collate import Collator, dummy_picture
 from igva.data.dataset import ChatDataset, ChatStream
+from igva.data.imagined import REMEDY, Imagination, imagined_of, without_imagined
 from igva.data.merging import merge_by_picture
 from igva.data.records import Record
 from igva.data.sources import is_stream, open_stream, read_records
@@ -31,6 +32,7 @@ from igva.train.distributed import check_distributed, deepspeed_config, leave_de
 from igva.train.feature_cache import InstructionCache, LayerCache
 from igva.train.packed_attention import use_packed_attention
 from igva.train.place_words import add_place_words
+from igva.train.precision import settle_precision
 from igva.train.report import Report
 from igva.train.snapshots import snapshots
 from igva.train.stages import describe, lora_scale, set_trainable
@@ -59,6 +61,7 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
     check_trackers(recipe)
     shares(recipe)
     state = PartialState(cpu=not torch.cuda.is_available())
+    recipe, precision = settle_precision(recipe, state.device)
     data = _read(recipe)
     output = Path(recipe.output)
     going_on = resume and bool(snapshots(output))
@@ -66,6 +69,7 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
         raise UserError(f"{output} holds a finished run: name another output, or move it away")
     set_seed(recipe.optim.seed)
     model, processor = build_from_recipe(recipe)
+    imagination = _imagination(data, model)
     layers = _layer_cache(recipe, model, processor, state)
     figures: dict[str, Any] = {}
     if recipe.warm_up.place_words:
@@ -76,8 +80,8 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
     set_trainable(model, recipe)
     if recipe.model.init_from and _adapts(recipe):
         restore_lora(model, trained_path(recipe.model.init_from), lora_scale(recipe.lora))
-    report = Report(recipe, model, data.train, name=name, overrides=overrides)
-    train, validation = (_dataset(recipe, records, model, processor, layers, state) for records in data)
+    report = Report(recipe, model, data.train, precision=precision, name=name, overrides=overrides)
+    train, validation = (_dataset(recipe, records, model, processor, layers, imagination, state) for records in data)
     if state.is_main_process:
         for line in [*report.decided(), *describe(model)]:
             print(line)
@@ -114,7 +118,7 @@ def _read(recipe: Recipe) -> _Data:
     data, optim = recipe.data, recipe.optim
     train: Any = data.train
     if not is_stream(train):
-        train = read_records(train, data.image_root, data.leave_out)
+        train = _listed(recipe, train, data.leave_out)
         if data.merge_turns:
             train = merge_by_picture(train, data.merge_turns, optim.seed)
     elif data.leave_out:
@@ -127,7 +131,40 @@ def _read(recipe: Recipe) -> _Data:
         raise UserError("data.train is streamed, its length is unknown: set optim.max_steps")
     if data.validation is not None and is_stream(data.validation):
         raise UserError("data.validation is streamed: give a file or a Hugging Face data set")
-    return _Data(train, read_records(data.validation, data.image_root) if data.validation else None)
+    return _Data(train, _listed(recipe, data.validation) if data.validation else None)
+
+
+def _listed(recipe: Recipe, source: str | list[str], leave_out: Sequence[str] = ()) -> list[Record]:
+    """The records of data that is not a stream."""
+    records = read_records(source, recipe.data.image_root, leave_out)
+    if not recipe.data.imagined:
+        records = without_imagined(records)
+        if not records:
+            raise UserError("data.imagined=false leaves nothing to learn from: every sample imagines a class")
+    elif not recipe.data.cache_features and len(without_imagined(records)) < len(records):
+        raise UserError(f"some samples imagine a class, which needs data.cache_features=true: set it, or {REMEDY}")
+    return records
+
+
+def _imagination(data: _Data, model: IgvaForConditionalGeneration) -> Imagination | None:
+    """What imagines classes for these records; None where there is nothing to imagine.
+
+    Raises:
+        UserError: the model has no words layer to imagine with, or a record asks for what is not there.
+    """
+    imagined = [
+        (record, found)
+        for records in data
+        if records is not None and not is_stream(records)
+        for record in records
+        if (found := imagined_of(record)) is not None
+    ]
+    if not imagined:
+        return None
+    imagination = Imagination.of(model)
+    for record, found in imagined:
+        imagination.check(found, model.model.fusion.dims.num_patches, f"sample {record.id}")
+    return imagination
 
 
 def build_from_recipe(recipe: Recipe, train: bool = True) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
@@ -136,6 +173,7 @@ def build_from_recipe(recipe: Recipe, train: bool = True) -> tuple[IgvaForCondit
     Args:
         train: False to get a model that can be saved: nothing in 4 bits.
     """
+    recipe, _ = settle_precision(recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     settings = dataclasses.asdict(recipe.model)
     init_from, source = settings.pop("init_from"), settings.pop("retrofit")
     dtype = getattr(torch, settings.pop("dtype"))
@@ -184,7 +222,8 @@ def _layer_cache(
         return None
     if torch.cuda.is_available():
         model.to(state.device)
-    return LayerCache(model, processor)
+    workers = recipe.data.feature_workers
+    return LayerCache(model, processor, workers=None if workers == "auto" else workers)
 
 
 def _dataset(
@@ -193,6 +232,7 @@ def _dataset(
     model: Any,
     processor: IgvaProcessor,
     layers: LayerCache | None,
+    imagination: Imagination | None,
     state: PartialState,
 ) -> ChatDataset | ChatStream | None:
     data = recipe.data
@@ -206,21 +246,22 @@ def _dataset(
         "seed": recipe.optim.seed,
     }
     if is_stream(records):
-        return ChatStream(open_stream(records, data.image_root), processor, **options)
+        return ChatStream(open_stream(records, data.image_root), processor, imagined=data.imagined, **options)
     instructions = None
     if data.cache_features and layers is not None:
         on_bad = "fail" if data.on_bad_image == "fail" else "record"
         with state.main_process_first():  # the others find everything there
             layers.refresh()
             layers.fill((image for record in records for image in record.images), on_bad=on_bad)
-        if processor.use_instructions:
-            instructions = InstructionCache(model, processor)
-            instructions.fill(turn for record in records for turn in processor.user_turns(record.chat))
+            if processor.use_instructions:
+                instructions = InstructionCache(model, processor)
+                instructions.fill(turn for record in records for turn in processor.user_turns(record.chat))
     return ChatDataset(
         records,
         processor,
         layers=layers if data.cache_features else None,
         instructions=instructions,
+        imagination=imagination,
         zero_images=data.zero_images,
         **options,
     )

@@ -8,21 +8,27 @@ all words, plus the squared distance to the embedding.
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
+from igva.data.imagined import Imagination
 from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
+from igva.model.vision_layers import VisionLayers
 from igva.train.arguments import Recipe
 from igva.train.feature_cache import LayerCache
+from igva.train.imagined_cells import CellImaginer, class_words, read_photos
+
+PHOTOS = "photos.json"  # beside the cell labels: which cells show a photograph
 
 
 def read_cells(path: Path, image_root: Path, num_tokens: int) -> dict[Path, list[str]]:
@@ -74,34 +80,42 @@ class DenseLoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, tokens: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens ``(I, N', H)``, word numbers ``(I, N')`` → loss, and share of cells whose nearest word is right."""
+        """Tokens ``(I, N', H)``, word numbers ``(I, N')`` → loss, and whether each cell's nearest word is right."""
         flat, wanted = tokens.flatten(0, 1).float(), words.flatten()
         logits = nn.functional.normalize(flat, dim=-1) @ nn.functional.normalize(self.targets, dim=-1).T
         word_loss = nn.functional.cross_entropy(logits / self.temperature, wanted, weight=self.word_weights)
         scale = self.targets.pow(2).mean()  # embeddings are small numbers: measure the distance in their own size
         distance = (flat - self.targets[wanted]).pow(2).mean() / scale
-        return word_loss + distance, (logits.argmax(-1) == wanted).float().mean()
+        return word_loss + distance, (logits.argmax(-1) == wanted).view_as(words)
 
 
 def warm_up(
     model: IgvaForConditionalGeneration, processor: IgvaProcessor, recipe: Recipe, layers: LayerCache
 ) -> dict[str, float]:
-    """Train the projector on cell labels; returns the mean loss and accuracy of the last tenth of the steps.
+    """Train the projector on cell labels; returns means over the last tenth of the steps: loss, and accuracy.
+
+    Where ``photos.json`` stands beside the cell labels, classes are imagined on a share of its pictures
+    (``warm_up.imagined``); these cells have an accuracy of their own.
 
     Raises:
-        UserError: the fusion needs a question.
+        UserError: the fusion needs a question, or classes are to be imagined without a words layer.
     """
     if model.model.fusion.needs_instruction:
         raise UserError("the warm-up has no questions: use a fusion that needs none, such as mean")
     settings = recipe.warm_up
     path = Path(recipe.data.cells or "")
-    cells = read_cells(path, Path(recipe.data.image_root or path.parent), processor.num_image_tokens)
+    root = Path(recipe.data.image_root or path.parent)
+    cells = read_cells(path, root, processor.num_image_tokens)
+    imaginer = _imaginer(model, recipe, path, root)
     layers.fill(cells)
-    counts = Counter(word for words in cells.values() for word in words)
+    counts: dict[str, float] = {**Counter(word for words in cells.values() for word in words)}
+    if imaginer:
+        for word in imaginer.words:
+            counts[word] = counts.get(word, 0.0) + imaginer.expected()
     vocabulary = {word: number for number, word in enumerate(sorted(counts))}
     loss_of = DenseLoss(
         word_embeddings(model, processor, list(vocabulary)),
-        torch.tensor([counts[word] for word in vocabulary]),
+        torch.tensor([float(counts[word]) for word in vocabulary]),
         settings.temperature,
     ).to(model.device)
     projector = model.model.projector
@@ -109,38 +123,73 @@ def warm_up(
     schedule = get_cosine_schedule_with_warmup(optimizer, max(1, settings.steps // 20), settings.steps)
     generator = torch.Generator().manual_seed(recipe.optim.seed)
     pictures = list(cells)
-    history: list[tuple[float, float]] = []
+    history: list[_Step] = []
     with tqdm(total=settings.steps, desc="warm-up", unit="step") as bar:
         while len(history) < settings.steps:
             order = torch.randperm(len(pictures), generator=generator).tolist()
             for start in range(0, len(order), settings.batch_size):
                 batch = [pictures[i] for i in order[start : start + settings.batch_size]]
                 words = torch.tensor([[vocabulary[word] for word in cells[p]] for p in batch])
-                history.append(_step(model, layers, batch, words, loss_of, optimizer, recipe.optim.bf16))
+                means, which = layers(batch), torch.zeros_like(words, dtype=torch.bool)
+                if imaginer:
+                    means, words, which = imaginer(batch, means, words, vocabulary)
+                loss, right = _step(model, means, words, loss_of, optimizer, recipe.optim.bf16 is True)
+                history.append(_Step(loss, _share(right[~which]), _share(right[which])))
                 schedule.step()
                 bar.update()
-                bar.set_postfix(loss=f"{history[-1][0]:.3f}", cells=f"{history[-1][1]:.1%}")
+                bar.set_postfix(history[-1].shown())
                 if len(history) == settings.steps:
                     break
-    last = torch.tensor(history[-max(1, settings.steps // 10) :]).mean(dim=0)
-    return {"warm_up_loss": round(float(last[0]), 4), "warm_up_cells_right": round(float(last[1]), 4)}
+    last = torch.tensor(history[-max(1, settings.steps // 10) :]).nanmean(dim=0).tolist()
+    names = ("warm_up_loss", "warm_up_cells_right", "warm_up_imagined_right")
+    return {name: round(value, 4) for name, value in zip(names, last, strict=True) if value == value}
+
+
+class _Step(NamedTuple):
+    """Loss, and the share of cells that are right: those with their own word, and imagined ones; nan where none is."""
+
+    loss: float
+    cells: float
+    imagined: float
+
+    def shown(self) -> dict[str, str]:
+        shares = {"cells": self.cells, "imagined": self.imagined}
+        return {"loss": f"{self.loss:.3f}"} | {name: f"{share:.1%}" for name, share in shares.items() if share == share}
+
+
+def _share(right: Tensor) -> float:
+    return right.float().mean().item()
+
+
+def _imaginer(model: IgvaForConditionalGeneration, recipe: Recipe, cells: Path, root: Path) -> CellImaginer | None:
+    """What imagines classes; None where the recipe wants none or no picture has a photographed cell.
+
+    Raises:
+        UserError: there is no words layer, or its classes have no names.
+    """
+    share = recipe.warm_up.imagined if recipe.data.imagined else 0.0
+    photos = read_photos(cells.with_name(PHOTOS), root, model.model.fusion.dims.num_patches) if share else {}
+    if not photos:
+        return None
+    imagination = Imagination.of(model)
+    words = class_words(imagination.num_classes)
+    return CellImaginer(imagination, photos, share, words, random.Random(recipe.optim.seed))
 
 
 def _step(
     model: IgvaForConditionalGeneration,
-    layers: LayerCache,
-    pictures: list[Path],
+    means: VisionLayers,
     words: Tensor,
     loss_of: DenseLoss,
     optimizer: Any,
     bf16: bool,
-) -> tuple[float, float]:
-    means = layers(pictures).to(device=model.device, dtype=torch.float32)
+) -> tuple[float, Tensor]:
+    """One step; the loss, and whether each cell is right, ``(I, N')``."""
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-        features = model.model.mix(means, None).features
+        features = model.model.mix(means.to(device=model.device, dtype=torch.float32), None).features
         tokens = model.model.projector.project(features)  # words only: where they lie is learnt later
     loss, right = loss_of(tokens, words.to(model.device))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return loss.item(), right.item()
+    return loss.item(), right.cpu()
