@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable
 
+import numpy as np
+
 from igva.probe import follow_ups, pack, questions, scenes
 from igva.probe.dealer import Dealer, Drawn
 from igva.probe.draw_basic import PARTNERS
@@ -11,6 +13,7 @@ from igva.probe.scenes import SIZE, Scene
 from igva.probe.vocabulary import Split
 
 OVER = 0.12  # of its side that a thing may reach past the border
+CLEAR = 40  # levels by which the better part of a thing differs from what it hides
 
 # What a picture may be asked first, beside the name: what every thing allows last.
 _ONE: tuple[Callable[[Scene], list[Question]], ...] = (
@@ -33,11 +36,16 @@ _SEVERAL: tuple[Callable[[Scene], list[Question]], ...] = (
 def photo(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     """One thing, large, and what it is, or something else about it."""
     name = dealer.deal("photo", pack.photograph_names())
-    made = scenes.photo_scene(rng, split)
-    side = rng.randint(round(0.35 * SIZE), round(0.9 * SIZE))
-    over = round(OVER * side) if rng.random() < 0.3 else 0
-    left, top = (rng.randint(-over, SIZE - side + over) for _ in range(2))
-    scenes.draw_objects(made, [name], [(left, top, left + side, top + side)])
+    for _ in range(6):  # until it is plain to see
+        made = scenes.photo_scene(rng, split)
+        before = made.image.copy()
+        side = rng.randint(round(0.35 * SIZE), round(0.9 * SIZE))
+        over = round(OVER * side) if rng.random() < 0.3 else 0
+        left, top = (rng.randint(-over, SIZE - side + over) for _ in range(2))
+        scenes.draw_objects(made, [name], [(left, top, left + side, top + side)])
+        apart = np.abs(np.asarray(made.image, dtype=np.int16) - np.asarray(before, dtype=np.int16)).max(axis=-1)
+        if (apart > CLEAR).sum() > 0.6 * made.things[0].area:
+            break
     if rng.random() < 0.6:
         return made, questions.ask_name(made, name)
     return made, _first(made, _ONE)

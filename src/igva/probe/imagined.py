@@ -101,7 +101,8 @@ def ask(rng: random.Random, shown: ImageClass, there: list[str]) -> list[Questio
     if name is not None and label != name and rng.random() < 0.6:
         turns.append(Question("name", open_questions.put(rng, "label", name), label, ()))
     later: list[Question] = []
-    if rng.random() < 0.35 and (turn := _ask_kind(rng, shown)):
+    told = any(kind in turn.question for kind in shown.kinds for turn in turns)
+    if not told and rng.random() < 0.4 and (turn := _ask_kind(rng, shown)):
         later.append(turn)
     for task, groups in GROUPS.items():
         fitting = [group for group, members in groups.items() if answer in members]
@@ -118,10 +119,8 @@ def _ask_name(rng: random.Random, shown: ImageClass) -> Question:
     kinds = shown.kinds
     if shown.name in kinds:
         kinds = kinds[kinds.index(shown.name) + 1 :]
-    if kinds and rng.random() < 0.5:
-        text = open_questions.put(rng, "name", rng.choice(kinds))
-    else:
-        text = phrase(rng, "name")
+    freely = bool(kinds) and rng.random() < 0.5
+    text = open_questions.put(rng, "name", rng.choice(kinds)) if freely else phrase(rng, "name")
     return Question("name", text, shown.name or shown.label, tuple(pack.nouns()) if shown.name else ())
 
 

@@ -25,7 +25,7 @@ COVERED = 0.35  # share of a cell that a thing must cover to give the cell its w
 BACKDROP = "background"  # the word of cells before which nothing is and that have no one colour
 CUTOUTS = "photographs"  # the style that draws with photographs, and with the mixture what there is none of
 PHOTOS = 0.35  # share of the training pictures of a task that may have photographs, beside those that are all of them
-CONTRAST = 45.0  # least mean distance of a thing's pixels from what is behind them
+CONTRAST = 55.0  # least mean distance of a thing's pixels from what is behind them
 
 Box = tuple[int, int, int, int]
 Color = tuple[int, int, int]

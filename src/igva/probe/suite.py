@@ -201,24 +201,24 @@ MORE: dict[str, Callable[[Scene], list[Question]]] = {
 def _converse(scene: Scene, first: Question) -> tuple[Conversation, ...]:
     """The scheduled question with more turns of its task, conversations about other tasks, then a description."""
     rng = scene.rng
-    if scene.split.varied:
-        first = open_questions.reworded(scene, first)
     follow = [turn for turn in MORE[first.task](scene) if _new(turn, first)] if first.task in MORE else []
-    talks: list[tuple[str, list[Question]]] = [(first.task, [first, *follow[:4]])]
+    talks: list[tuple[str, list[Question]]] = [(first.task, [_put(scene, first), *follow[:4]])]
     found = {task: more(scene) for task, more in MORE.items() if task != first.task and not scene.alone}
     left = {task: turns for task, turns in found.items() if turns and rng.random() < EXTRA_SHARES.get(task, 1.0)}
     while left and len(talks) < MOST_TALKS:
         task = rng.choice(list(left))
         known = {subject_of(turn) for _, turns in talks for turn in turns}
-        found_there = left.pop(task)
-        if scene.split.varied:
-            found_there = [open_questions.reworded(scene, turn) for turn in found_there]
-        if turns := [turn for turn in found_there if subject_of(turn) not in known]:
-            talks.append((task, turns))
+        if turns := [turn for turn in left.pop(task) if subject_of(turn) not in known]:
+            talks.append((task, [_put(scene, turn) for turn in turns]))
     asked = [Conversation(task, tuple(turns), rng.random() < scene.split.suffix) for task, turns in talks]
     if told := describe.descriptions(scene, first):
         asked.append(Conversation(DESCRIBE, tuple(rng.sample(told, min(MOST_TOLD, len(told)))), suffix=False))
     return tuple(asked)
+
+
+def _put(scene: Scene, turn: Question) -> Question:
+    """A question as it is put: in training sometimes more freely."""
+    return open_questions.reworded(scene, turn) if scene.split.varied else turn
 
 
 def subject_of(turn: Question) -> tuple[str, ...]:
@@ -320,8 +320,9 @@ def build(split: str, out: Path, count: int, seed: int = 0, workers: int = 1) ->
     """Write ``count`` pictures of a split with their questions into the folder ``out``; returns it.
 
     ``images/``, ``cells.json`` (path -> 64 words); ``data.json`` (LLaVA conversations) for train and
-    val; ``photos.json`` (path -> the cells that show a photograph) for train; ``questions.json`` (one question per picture) for val, test and unseen. The files depend on
-    (split, count, seed) only. ``out`` appears complete or not at all. Raises ``UserError`` for an
+    val; ``photos.json`` (path -> the cells that show a photograph) for train; ``questions.json`` (one
+    question per picture) for val, test and unseen. The files depend on (split, count, seed) only.
+    ``out`` appears complete or not at all. Raises ``UserError`` for an
     unknown split, a count or number of workers below 1, or an ``out`` that exists and is not empty.
     """
     from tqdm import tqdm
