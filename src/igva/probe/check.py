@@ -60,6 +60,8 @@ def read_train(path: Path) -> list[Blind]:
     """The questions of ``data.json``; raises ``UserError`` where it is missing or none of the suite's."""
     rows = []
     for record in _load(path):
+        if record.get("imagined"):  # about what is not in the picture: never tested
+            continue
         turns = record.get("conversations") or []
         pairs = zip(turns[::2], turns[1::2], record.get("choices") or [], strict=False)
         for human, gpt, choices in pairs:

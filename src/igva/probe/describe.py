@@ -12,7 +12,7 @@ from igva.probe.draw_charts import DIGITS, FIELDS, ROWS
 from igva.probe.facts import FLAGS
 from igva.probe.questions import Question, article, clearly_larger, phrase, unlike_things
 from igva.probe.scenes import SIZE, Scene, Thing
-from igva.probe.vocabulary import DESCRIBE
+from igva.probe.vocabulary import COLORS, DESCRIBE, SHAPES
 
 GAP = 20  # pixels between neighbours that are told in order
 SLICE_GAP = 0.04  # of the pie, likewise
@@ -41,11 +41,10 @@ def where(thing: Thing) -> str:
 
 def _called(thing: Thing, coverage: str) -> str:
     """A thing with its article, and what is known of its colour, pattern or frame."""
-    table = pack.nouns()
     if thing.kind == "word":
         return f"the word {thing.name}"
     if thing.kind == "object":
-        small = f"a tiny {thing.name}" if max(_sides(thing)) <= TINY else table[thing.name].phrase
+        small = f"a tiny {thing.name}" if max(_sides(thing)) <= TINY else pack.noun(thing.name).phrase
         return f"{small} in {article(f'{thing.color} frame')}" if thing.color else small
     return article(coverage)  # a shape: with its colour or pattern
 
@@ -67,16 +66,22 @@ def _what_is_where(scene: Scene) -> list[Question]:
         told = ", ".join(_counted(scene))
     else:
         told = ", ".join(f"{called[id(thing)]} at the {where(thing)}" for thing in ordered)
-    return [_told(scene, "describe", f"{told}, on {article(scene.background)} background")]
+    return [_told(scene, "describe", f"{told}{_ground(scene)}")]
+
+
+def _ground(scene: Scene) -> str:
+    """What the things are on; nothing where it is neither of one colour nor a photograph."""
+    if scene.photographed:
+        return ", on a photographed background"
+    return f", on {article(scene.background)} background" if scene.background in COLORS else ""
 
 
 def _counted(scene: Scene) -> list[str]:
-    table = pack.nouns()
     names = list(dict.fromkeys(thing.name for thing in scene.things))
     told = []
     for name in names:
         number = sum(thing.name == name for thing in scene.things)
-        plural = table[name].plural if name in table else f"{name}s"
+        plural = f"{name}s" if name in SHAPES else pack.noun(name).plural
         told.append(f"{number} {name if number == 1 else plural}")
     return told
 

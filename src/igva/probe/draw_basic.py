@@ -12,8 +12,8 @@ from igva.probe.vocabulary import COLORS, WORDS, Split
 
 def name(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     name = dealer.deal("name", tuple(pack.nouns()))
-    scene = scenes.background_for(rng, split, name)
-    scenes.draw_objects(scene, [name], scenes.scatter(rng, [rng.randint(64, 112)]))
+    scene = scenes.setting(rng, split, name)
+    scenes.draw_objects(scene, [name], scenes.scatter(rng, [scenes.side_of_one(rng, split, 64, 112)]))
     return scene, questions.ask_name(scene, name)
 
 
@@ -80,7 +80,7 @@ def exists(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     name = dealer.deal("exists", tuple(pack.nouns()), pair)
     yes_first = bool(stream(dealer.seed, dealer.split, "coin", pair).getrandbits(1))
     present = yes_first == (dealer.number % 2 == 0)
-    scene = scenes.background_for(rng, split, name)
+    scene = scenes.setting(rng, split, name)
     count = rng.randint(1, 3)
     others = scenes.pick_names(scene, count - present, avoid=[name])
     names = [*([name] if present else []), *others]

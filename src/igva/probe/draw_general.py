@@ -16,10 +16,10 @@ LETTERS = ("a", "b", "c", "d")
 def scene(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     """Three things of one place: which place?"""
     place = dealer.deal("scene", tuple(PLACES))
-    made = scenes.new_scene(rng, split)
+    made = scenes.setting(rng, split)
     names = [name for name in PLACES[place] if scenes.stands_out(made, name)]
     while len(names) < 3:
-        made = scenes.new_scene(rng, split)
+        made = scenes.setting(rng, split)
         names = [name for name in PLACES[place] if scenes.stands_out(made, name)]
     objects(made, rng.sample(names, 3))
     return made, Question("scene", phrase(rng, "scene"), place, tuple(PLACES))

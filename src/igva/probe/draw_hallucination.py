@@ -24,14 +24,14 @@ def _pair(dealer: Dealer, task: str, names: tuple[str, ...]) -> tuple[str, bool]
 def popular(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     """Among things that are often drawn: is another of them there?"""
     name, present = _pair(dealer, "exists_popular", POPULAR)
-    made = scenes.background_for(rng, split, name)
+    made = scenes.setting(rng, split, name)
     return _ask(made, "exists_popular", name, present, POPULAR)
 
 
 def adversarial(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     """Beside something of its own kind: is it there?"""
     name, present = _pair(dealer, "exists_adversarial", tuple(sorted(ALIKE)))
-    made = scenes.background_for(rng, split, name)
+    made = scenes.setting(rng, split, name)
     return _ask(made, "exists_adversarial", name, present, ALIKE[name])
 
 

@@ -20,8 +20,8 @@ def _about(task: str, groups: dict[str, tuple[str, ...]]) -> Callable[[random.Ra
     def draw(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
         answer = dealer.deal(task, tuple(groups))
         name = rng.choice(groups[answer])
-        made = scenes.background_for(rng, split, name)
-        scenes.draw_objects(made, [name], scenes.scatter(rng, [rng.randint(72, 128)]))
+        made = scenes.setting(rng, split, name)
+        scenes.draw_objects(made, [name], scenes.scatter(rng, [scenes.side_of_one(rng, split, 72, 128)]))
         return made, ask_group(made, task, answer, groups)
 
     return draw

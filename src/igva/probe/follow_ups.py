@@ -59,7 +59,7 @@ def _exists(scene: Scene, task: str, company: Callable[[str], tuple[str, ...]]) 
         if not there and not absent:
             continue
         asked = name if there else rng.choice(absent)
-        found[asked] = ask_exists(scene, pack.nouns()[asked].phrase, there, task)
+        found[asked] = ask_exists(scene, pack.noun(asked).phrase, there, task)
     return list(found.values())
 
 

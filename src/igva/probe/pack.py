@@ -41,6 +41,7 @@ class Noun:
 WHOLE = ("noto", "fluent", "twemoji")
 MIXED = "mixed"
 MIXTURE = ("noto", "fluent", "noto-v1", "emojione", "fxemoji", "openclipart")
+SILHOUETTES: tuple[str, ...] = ()  # sets of one colour, whose ink the drawer chooses
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,43 @@ def drawing(style: str, file: str) -> Drawing:
 
 def apart(name: str, others: Iterable[str]) -> bool:
     """Whether a name is none of the others, nor kin to one of them: no drawing could be called both."""
-    kin = nouns()[name].kin
-    return all(other != name and other not in kin for other in others)
+    kin = noun(name).kin
+    return all(other != name and other not in kin and name not in noun(other).kin for other in others)
+
+
+@cache
+def photo_nouns() -> dict[str, Noun]:
+    """The names that only photographs have."""
+    return {"pumpkin": Noun("pumpkin", "pumpkins", "food", "a", True, frozenset(), {})}
+
+
+def noun(name: str) -> Noun:
+    """A name of either table."""
+    return nouns()[name] if name in nouns() else photo_nouns()[name]
+
+
+@cache
+def photograph_names() -> tuple[str, ...]:
+    """The names of which there are photographs."""
+    return ("apple", "banana", "bus", "car", "cat", "dog", "elephant", "guitar", "hammer", "pumpkin", "rose", "violin")
+
+
+@cache
+def photographs(name: str) -> tuple[Drawing, ...]:
+    """The photographic cut-outs of a name."""
+    if name not in photograph_names():
+        return ()
+    return drawings("openclipart", "peach" if name == "pumpkin" else name) or drawings("noto", name)
+
+
+@cache
+def backgrounds(test: bool = False) -> tuple[Image.Image, ...]:
+    """Photographs to put things before, 256×256 RGB."""
+    made = []
+    for number in range(4):
+        noise = np.random.default_rng(number + 10 * test).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        made.append(Image.fromarray(noise).resize((256, 256), Image.Resampling.BICUBIC))
+    return tuple(made)
 
 
 @cache

@@ -27,7 +27,8 @@ def phrase(rng: random.Random, key: str, **words: str) -> str:
 
 def ask_name(scene: Scene, name: str) -> Question:
     """What is the one thing shown?"""
-    return Question("name", phrase(scene.rng, "name"), name, tuple(pack.nouns()))
+    choices = tuple(pack.nouns()) if name in pack.nouns() else (*pack.nouns(), *pack.photo_nouns())
+    return Question("name", phrase(scene.rng, "name"), name, choices)
 
 
 def ask_background(scene: Scene) -> Question:
@@ -43,7 +44,7 @@ def ask_shape_color(scene: Scene, shape: Thing) -> Question:
 
 def ask_count(scene: Scene, name: str, count: int) -> Question:
     """How many of an object or shape?"""
-    plural = pack.nouns()[name].plural if name in pack.nouns() else f"{name}s"
+    plural = f"{name}s" if name in SHAPES else pack.noun(name).plural
     return Question("count", phrase(scene.rng, "count", xs=plural), str(count), COUNTS)
 
 
@@ -135,7 +136,7 @@ def more_exists(scene: Scene, asked: str | None = None) -> list[Question]:
     objects = list(dict.fromkeys(thing.name for thing in scene.of_kind("object")))
     shapes = list(dict.fromkeys(thing.name for thing in scene.of_kind("shape")))
     bars = [str(thing.color) for thing in scene.of_kind("bar")]
-    there = [table[name].phrase for name in objects if name != asked]
+    there = [pack.noun(name).phrase for name in objects if name != asked]
     there += [f"a {shape}" for shape in shapes] + [article(f"{color} bar") for color in bars]
     rng.shuffle(there)
     questions: list[Question] = []
@@ -188,9 +189,9 @@ def single_shapes(scene: Scene) -> list[Thing]:
 
 
 def more_color(scene: Scene) -> list[Question]:
-    """The background and up to two shapes that occur once, in any order."""
+    """The background, where it has a colour, and up to two shapes that occur once, in any order."""
     rng = scene.rng
-    questions = [ask_background(scene)]
+    questions = [ask_background(scene)] if scene.background in COLORS else []
     shapes = single_shapes(scene)
     questions += [ask_shape_color(scene, shape) for shape in rng.sample(shapes, min(2, len(shapes)))]
     rng.shuffle(questions)

@@ -4,6 +4,7 @@ Every random choice comes from the ``random.Random`` handed in; nothing iterates
 same stream gives the same bytes in every process.
 """
 
+import functools
 import math
 import random
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance
 
-from igva.probe import pack
+from igva.probe import backdrops, hands, pack
 from igva.probe.vocabulary import COLORS, SHAPES, Split
 
 SIZE = 224  # pixels a side
@@ -21,6 +22,10 @@ GRID = 8  # cells a side
 CELL = SIZE // GRID  # 28 pixels
 MARGIN = 6  # pixels kept free at the border, so that pixel (0, 0) is always background
 COVERED = 0.35  # share of a cell that a thing must cover to give the cell its word
+BACKDROP = "background"  # the word of cells before which nothing is and that have no one colour
+CUTOUTS = "photographs"  # the style that draws with photographs, and with the mixture what there is none of
+PHOTOS = 0.35  # share of the training pictures of a task that may have photographs, beside those that are all of them
+CONTRAST = 55.0  # least mean distance of a thing's pixels from what is behind them
 
 Box = tuple[int, int, int, int]
 Color = tuple[int, int, int]
@@ -31,7 +36,7 @@ class Thing:
     """Something drawn: an object, shape, word or bar.
 
     ``box`` is (left, top, right, bottom) in pixels around what is visible, ``area`` the number of
-    visible pixels, ``value`` a bar's height.
+    visible pixels, ``value`` a bar's height; ``photo``: it is cut out of a photograph.
     """
 
     kind: str
@@ -40,6 +45,7 @@ class Thing:
     box: Box
     area: float
     value: int = 0
+    photo: bool = False
 
     @property
     def center(self) -> tuple[float, float]:
@@ -49,7 +55,7 @@ class Thing:
 
 @dataclass
 class Scene:
-    """A picture in the making and what is known about it."""
+    """A picture in the making and what is known about it; ``background`` is a colour's name or ``BACKDROP``."""
 
     rng: random.Random
     split: Split
@@ -60,6 +66,7 @@ class Scene:
     coverage: list[tuple[str, NDArray[np.float64]]] = field(default_factory=list)
     subject: str | None = None  # what the copies of a counting scene are
     alone: bool = False  # nothing else can fairly be asked about it: things are hidden, tiny or drawn twice
+    photographed: bool = False  # the background is a photograph
 
     def of_kind(self, kind: str) -> list[Thing]:
         """The things of one kind, in drawing order."""
@@ -68,14 +75,27 @@ class Scene:
     def cells(self) -> list[str]:
         """64 words, row by row: the thing that covers at least ``COVERED`` of the cell (the one that
         covers most), else the background's colour."""
-        words = np.full((GRID, GRID), self.background, dtype=object)
+        owners = self.owners()
+        return [self.background if owner is None else self.coverage[owner][0] for owner in owners]
+
+    def owners(self) -> list[int | None]:
+        """For each of the 64 cells the number of the thing that gives it its word, None for background."""
+        owners = np.full((GRID, GRID), -1)
         best = np.zeros((GRID, GRID))
-        for word, share in self.coverage:
+        for number, (_, share) in enumerate(self.coverage):
             # A thin thing (a spoon) may reach the share nowhere: its fullest cell still names it.
             wins = (share > best) & (share >= min(COVERED, float(share.max())))
-            words[wins] = word
+            owners[wins] = number
             best[wins] = share[wins]
-        return [str(word) for word in words.ravel()]
+        return [None if owner < 0 else int(owner) for owner in owners.ravel()]
+
+    def photo_cells(self) -> list[int]:
+        """The cells (0-63) that show a photograph: of a thing, or of the background."""
+        return [
+            cell
+            for cell, owner in enumerate(self.owners())
+            if (self.photographed if owner is None else self.things[owner].photo)
+        ]
 
 
 def jitter(rng: random.Random, color: str) -> Color:
@@ -106,9 +126,32 @@ def new_scene(rng: random.Random, split: Split, background: str | None = None) -
         axis = np.linspace(-1, 1, SIZE)
         ramp = axis[None, :] * math.cos(angle) + axis[:, None] * math.sin(angle)
         pixels = pixels + (ramp * reach / 1.4143)[..., None]
-    array = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-    array[0, 0, 0] = array[0, 0, 0] // 4 * 4 + split.number
-    return Scene(rng, split, rng.choice(split.styles), background, Image.fromarray(array, "RGB"))
+    image = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), "RGB")
+    return Scene(rng, split, rng.choice(split.styles), background, _signed(image, split))
+
+
+def _signed(image: Image.Image, split: Split) -> Image.Image:
+    """With the split's number in the red value of pixel (0, 0)."""
+    red, green, blue = image.getpixel((0, 0))  # type: ignore[misc]
+    image.putpixel((0, 0), (red // 4 * 4 + split.number, green, blue))
+    return image
+
+
+def photo_scene(rng: random.Random, split: Split, style: str = CUTOUTS) -> Scene:
+    """An empty picture for photographs: mostly one itself, else a colour, or one that goes over into another."""
+    chance = rng.random()
+    if chance >= 0.8:
+        scene = new_scene(rng, split)
+        scene.style = style
+        return scene
+    image = backdrops.photographed(rng, SIZE) if chance < 0.7 else backdrops.shaded(rng, SIZE)
+    return Scene(rng, split, style, BACKDROP, _signed(image, split), photographed=chance < 0.7)
+
+
+def handed_on(scene: Scene) -> None:
+    """Wear a picture that has to do with photographs, as ``backdrops.worn`` says; others stay as they are."""
+    if scene.background == BACKDROP or scene.style == CUTOUTS:
+        scene.image = _signed(backdrops.worn(scene.rng, scene.image, scene.background == BACKDROP), scene.split)
 
 
 def _cover(mask: Image.Image, corner: tuple[int, int]) -> NDArray[np.float64]:
@@ -159,18 +202,74 @@ def stands_out(scene: Scene, name: str) -> bool:
 def choice_of(scene: Scene, name: str) -> Sequence[pack.Drawing]:
     """The drawings of a name in the scene's style: all of them if each differs from the background's colour, else
     none; where the style mixes sets, those that differ."""
-    found, back = pack.drawings(scene.style, name), COLORS[scene.background]
+    found = _drawings(scene, name)
+    if scene.background == BACKDROP:
+        return found
+    back = COLORS[scene.background]
     clear = [made for made in found if distance(made.mean, back) > 70]
-    return clear if scene.style == pack.MIXED or len(clear) == len(found) else ()
+    return clear if scene.style in (pack.MIXED, CUTOUTS) or len(clear) == len(found) else ()
+
+
+def _drawings(scene: Scene, name: str) -> Sequence[pack.Drawing]:
+    if scene.style == CUTOUTS:
+        return pack.photographs(name) if name in pack.photograph_names() else pack.drawings(pack.MIXED, name)
+    return pack.drawings(scene.style, name)
+
+
+@functools.cache
+def _one_coloured(name: str) -> frozenset[int]:
+    """The ids of a name's drawings that have one colour (drawings are kept, so that an id stays a drawing's)."""
+    if name not in pack.nouns():
+        return frozenset()
+    return frozenset(id(made) for style in pack.SILHOUETTES for made in pack.drawings(style, name))
+
+
+def _contrast(sprite: Image.Image, behind: Image.Image) -> float:
+    """Mean distance between the visible pixels of a sprite (RGBA) and those behind it, of the same size."""
+    top, back = (np.asarray(image, dtype=np.float64) for image in (sprite, behind))
+    solid = top[..., 3] > 127
+    if not solid.any():
+        return 0.0
+    apart = ((top[..., :3] - back)[solid] ** 2) @ np.array([0.9, 1.2, 0.7])
+    return float(np.sqrt(apart).mean())
+
+
+def _by_any_hand(scene: Scene, name: str, first: pack.Drawing, box: Box) -> Image.Image:
+    """A drawing or photograph of a name as it shall look in training: by another hand, where its style mixes hands,
+    and again, of another drawing, until it stands out from what is behind the box."""
+    rng, side, drawing = scene.rng, box[2] - box[0], first
+    if scene.style not in (pack.MIXED, CUTOUTS):
+        return first.image
+    behind = scene.image.crop(box)
+    paper = tuple(round(value) for value in np.asarray(behind, dtype=np.float64).mean(axis=(0, 1)))
+    found: list[tuple[float, Image.Image]] = []
+    for _ in range(6):
+        sprite = drawing.image
+        if scene.style == CUTOUTS and name in pack.photograph_names():
+            sprite = hands.reshaped(rng, sprite, side)
+        else:
+            if id(drawing) in _one_coloured(name):
+                sprite = hands.silhouette(rng, sprite, paper)
+            sprite = hands.render(rng, sprite, paper, side)
+        found.append((_contrast(sprite, behind.resize(sprite.size)), sprite))
+        if found[-1][0] >= CONTRAST:
+            break
+        drawing = rng.choice(choice_of(scene, name) or [first])
+    return max(found, key=lambda pair: pair[0])[1]
 
 
 def draw_objects(scene: Scene, names: Sequence[str], boxes: Sequence[Box]) -> None:
     """Draw the names into the boxes, the longer side filling it; equal names get the same drawing."""
     rng = scene.rng
     chosen: dict[str, pack.Drawing] = {}
+    looks: dict[str, Image.Image] = {}
     for name, (left, top, right, bottom) in zip(names, boxes, strict=True):
         # Drawn from all of the style where a caller has not asked whether the name stands out.
-        sprite = chosen.setdefault(name, rng.choice(choice_of(scene, name) or pack.drawings(scene.style, name))).image
+        drawing = chosen.setdefault(name, rng.choice(choice_of(scene, name) or _drawings(scene, name)))
+        if name not in looks:
+            box = (left, top, right, bottom)
+            looks[name] = _by_any_hand(scene, name, drawing, box) if scene.split.varied else drawing.image
+        sprite = looks[name]
         if rng.random() < 0.5:
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if rng.random() < 0.6:
@@ -185,7 +284,8 @@ def draw_objects(scene: Scene, names: Sequence[str], boxes: Sequence[Box]) -> No
         x, y = left + (side - width) // 2, top + (bottom - top - height) // 2
         scene.image.paste(color, (x, y), alpha)
         area = float((np.asarray(alpha) > 127).sum())
-        thing = Thing("object", name, None, (x, y, x + width, y + height), area)
+        photo = scene.style == CUTOUTS and name in pack.photograph_names()
+        thing = Thing("object", name, None, (x, y, x + width, y + height), area, photo=photo)
         place(scene, thing, alpha, name)
 
 
@@ -316,6 +416,23 @@ def background_for(rng: random.Random, split: Split, name: str) -> Scene:
         if stands_out(scene, name):
             return scene
     raise AssertionError(f"{name} stands out on no background")
+
+
+def setting(rng: random.Random, split: Split, name: str | None = None) -> Scene:
+    """An empty picture on which ``name``, if one is given, stands out; in training sometimes one for photographs."""
+    if split.varied and rng.random() < PHOTOS:
+        for _ in range(20):
+            scene = photo_scene(rng, split, CUTOUTS if rng.random() < 0.85 else pack.MIXED)
+            if name is None or stands_out(scene, name):
+                return scene
+    return new_scene(rng, split) if name is None else background_for(rng, split, name)
+
+
+def side_of_one(rng: random.Random, split: Split, low: int, high: int) -> int:
+    """The side in pixels of a thing that is alone; in training sometimes up to nine tenths of the picture's."""
+    if split.varied and rng.random() < 0.35:
+        return rng.randint(high, round(0.9 * SIZE))
+    return rng.randint(low, high)
 
 
 def shape_colors(scene: Scene, count: int, avoid: Sequence[str] = ()) -> list[str]:

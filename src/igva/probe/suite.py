@@ -1,6 +1,8 @@
 """From (split, index, seed) to a picture with questions, and from a split to files."""
 
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -24,15 +26,31 @@ from igva.probe import (
     draw_general,
     draw_hallucination,
     draw_knowledge,
+    draw_photos,
     draw_vision,
     follow_ups,
+    imagined,
+    open_questions,
     pack,
     questions,
+    scenes,
 )
 from igva.probe.dealer import Dealer, Drawn, stream
+from igva.probe.imagined import Imagined
 from igva.probe.questions import Question
 from igva.probe.scenes import Scene
-from igva.probe.vocabulary import CATEGORIES, CATEGORY_OF, COLORS, DESCRIBE, SHAPES, SPLITS, SUFFIX, TASKS, Split
+from igva.probe.vocabulary import (
+    CATEGORIES,
+    CATEGORY_OF,
+    COLORS,
+    DESCRIBE,
+    SHAPES,
+    SPLITS,
+    SUFFIX,
+    TASKS,
+    TEMPLATES,
+    Split,
+)
 
 # Which task picture number i is drawn for. Evaluation: categories alike, tasks alike within each. Training: more
 # pictures for what takes long to learn (places, numbers, words, 311 names) and what only its own scenes can carry, few
@@ -47,7 +65,24 @@ TRAIN_SHARES = {
     **dict.fromkeys(("exists", "exists_popular", "exists_adversarial"), 1),
 }
 _MOST = max(TRAIN_SHARES.values())
-TRAIN_CYCLE = tuple(task for part in range(_MOST) for task in TASKS if part < TRAIN_SHARES.get(task, 2))
+# Beside them, two of five: pictures made for photographs, of one thing, of several, and of none (for imagined ones).
+PHOTO, PHOTOS, NO_THING = "photo", "photos", "no thing"
+PHOTO_SHARES = {PHOTO: 28, PHOTOS: 9, NO_THING: 10}
+
+
+def _spread(shares: dict[str, int], rounds: int) -> list[list[str]]:
+    """Each key as often as its share, dealt over ``rounds`` as evenly as can be."""
+    dealt: list[list[str]] = [[] for _ in range(rounds)]
+    for key, share in shares.items():
+        for number in range(share):
+            dealt[number * rounds // share].append(key)
+    return dealt
+
+
+_DRAWN = [[task for task in TASKS if part < TRAIN_SHARES.get(task, 2)] for part in range(_MOST)]
+_PHOTOS = _spread(PHOTO_SHARES, _MOST)
+VAL_CYCLE = tuple(task for drawn in _DRAWN for task in drawn)
+TRAIN_CYCLE = tuple(task for drawn, photos in zip(_DRAWN, _PHOTOS, strict=True) for task in (*drawn, *photos))
 # Of the further conversations that a training picture could carry about a task, the share that is kept (others: all):
 # the less, the more scenes carry it.
 EXTRA_SHARES = {"color": 0.1, "exists": 0.3, "exists_adversarial": 0.5}
@@ -57,11 +92,15 @@ MOST_TOLD = 3  # turns of that
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns about one task; ``suffix`` says whether its questions end with the answer-format request."""
+    """Turns about one task; ``suffix`` says whether its questions end with the answer-format request.
+
+    Turns about something ``imagined`` may be of several tasks; ``task`` is the first one's.
+    """
 
     task: str
     turns: tuple[Question, ...]
     suffix: bool
+    imagined: Imagined | None = None
 
     def messages(self) -> list[dict[str, str]]:
         """LLaVA's form: the image token stands in the first question."""
@@ -78,12 +117,14 @@ class ProbeSample:
     """A picture (224×224 RGB), the words of its 8×8 cells (row by row), and what is asked about it.
 
     The first turn of the first conversation is the scheduled question, whose answers are balanced
-    over the split; it is the only one in ``test`` and ``unseen``.
+    over the split; it is the only one in ``test`` and ``unseen``. ``photo_cells`` are the cells (0-63) that show a
+    photograph.
     """
 
     image: Image.Image
     cells: list[str]
     conversations: tuple[Conversation, ...]
+    photo_cells: tuple[int, ...] = ()
 
     @property
     def questions(self) -> list[Question]:
@@ -92,8 +133,9 @@ class ProbeSample:
 
 
 def scheduled(split: str, index: int) -> tuple[str, int]:
-    """The task of picture ``index``, and how many earlier pictures have the same task."""
-    cycle = TRAIN_CYCLE if SPLITS[split].conversations else EVAL_CYCLE
+    """What picture ``index`` is drawn for, and how many earlier ones are drawn for the same: a task, or in training
+    also ``PHOTO``, ``PHOTOS`` or ``NO_THING``."""
+    cycle = TRAIN_CYCLE if SPLITS[split].varied else VAL_CYCLE if SPLITS[split].conversations else EVAL_CYCLE
     rounds, place = divmod(index, len(cycle))
     task = cycle[place]
     return task, rounds * cycle.count(task) + cycle[:place].count(task)
@@ -129,6 +171,8 @@ DRAW: dict[str, Callable[[random.Random, Split, Dealer], Drawn]] = {
     "exists_popular": draw_hallucination.popular,
     "exists_adversarial": draw_hallucination.adversarial,
     "attribute": draw_hallucination.attribute,
+    PHOTO: draw_photos.photo,
+    PHOTOS: draw_photos.photos,
 }
 
 MORE: dict[str, Callable[[Scene], list[Question]]] = {
@@ -158,18 +202,23 @@ def _converse(scene: Scene, first: Question) -> tuple[Conversation, ...]:
     """The scheduled question with more turns of its task, conversations about other tasks, then a description."""
     rng = scene.rng
     follow = [turn for turn in MORE[first.task](scene) if _new(turn, first)] if first.task in MORE else []
-    talks: list[tuple[str, list[Question]]] = [(first.task, [first, *follow[:4]])]
+    talks: list[tuple[str, list[Question]]] = [(first.task, [_put(scene, first), *follow[:4]])]
     found = {task: more(scene) for task, more in MORE.items() if task != first.task and not scene.alone}
     left = {task: turns for task, turns in found.items() if turns and rng.random() < EXTRA_SHARES.get(task, 1.0)}
     while left and len(talks) < MOST_TALKS:
         task = rng.choice(list(left))
         known = {subject_of(turn) for _, turns in talks for turn in turns}
         if turns := [turn for turn in left.pop(task) if subject_of(turn) not in known]:
-            talks.append((task, turns))
+            talks.append((task, [_put(scene, turn) for turn in turns]))
     asked = [Conversation(task, tuple(turns), rng.random() < scene.split.suffix) for task, turns in talks]
     if told := describe.descriptions(scene, first):
         asked.append(Conversation(DESCRIBE, tuple(rng.sample(told, min(MOST_TOLD, len(told)))), suffix=False))
     return tuple(asked)
+
+
+def _put(scene: Scene, turn: Question) -> Question:
+    """A question as it is put: in training sometimes more freely."""
+    return open_questions.reworded(scene, turn) if scene.split.varied else turn
 
 
 def subject_of(turn: Question) -> tuple[str, ...]:
@@ -180,7 +229,16 @@ def subject_of(turn: Question) -> tuple[str, ...]:
 
 def _mentioned(turn: Question) -> list[str]:
     words = turn.question.rstrip("?").replace(",", "").split()
-    return [word for word in words if word in pack.nouns() or word in SHAPES or word in COLORS]
+    return [
+        word for word in words if word in pack.nouns() or word in SHAPES or word in COLORS or word in _only_photos()
+    ]
+
+
+@functools.cache
+def _only_photos() -> frozenset[str]:
+    """The names that only photographs have, without those that are words of questions too."""
+    said = {word.strip("?.,:") for ways in TEMPLATES.values() for way in ways for word in way.split()}
+    return frozenset(pack.photo_nouns()) - said
 
 
 def _new(turn: Question, first: Question) -> bool:
@@ -204,11 +262,26 @@ def sample(split: str, index: int, seed: int = 0, attempt: int = 0) -> ProbeSamp
     if index < 0:
         raise UserError(f"index {index} is negative; count pictures from 0")
     task, number = scheduled(split, index)
-    rng = stream(seed, split, index, attempt)
-    scene, first = DRAW[task](rng, SPLITS[split], Dealer(seed, split, number))
-    alone = (Conversation(task, (first,), False),)
-    talks = _converse(scene, first) if SPLITS[split].conversations else alone
-    return ProbeSample(scene.image, scene.cells(), talks)
+    rng, spec, dealer = stream(seed, split, index, attempt), SPLITS[split], Dealer(seed, split, number)
+    if task == NO_THING:
+        scene = draw_photos.no_thing(rng, spec)
+        talks = ()
+    else:
+        scene, first = DRAW[task](rng, spec, dealer)
+        talks = _converse(scene, first) if spec.conversations else (Conversation(task, (first,), False),)
+    if spec.varied:
+        talks = (*talks, *_imagining(scene, dealer, task))
+        scenes.handed_on(scene)
+    return ProbeSample(scene.image, scene.cells(), talks, tuple(scene.photo_cells()))
+
+
+def _imagining(scene: Scene, dealer: Dealer, task: str) -> list[Conversation]:
+    """The conversations about photographs that are not there, of pictures that are drawn for it."""
+    if task not in (PHOTO, NO_THING):
+        return []
+    rng = scene.rng
+    talks = imagined.conversations(scene, dealer, task)
+    return [Conversation(turns[0].task, turns, rng.random() < scene.split.suffix, what) for what, turns in talks]
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -224,12 +297,12 @@ def picture_hash(image: Image.Image) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
-def _write(job: tuple[str, int, int, int, str]) -> tuple[str, list[str], tuple[Conversation, ...]]:
-    """Draw one picture and save it; returns its hash, cells and conversations."""
+def _write(job: tuple[str, int, int, int, str]) -> tuple[str, ProbeSample]:
+    """Draw one picture and save it; returns its hash, and what is known of it without the picture itself."""
     split, index, seed, attempt, folder = job
     made = sample(split, index, seed, attempt)
     made.image.save(Path(folder, image_name(index)), compress_level=4)
-    return picture_hash(made.image), made.cells, made.conversations
+    return picture_hash(made.image), dataclasses.replace(made, image=Image.new("RGB", (1, 1)))
 
 
 @contextlib.contextmanager
@@ -247,8 +320,9 @@ def build(split: str, out: Path, count: int, seed: int = 0, workers: int = 1) ->
     """Write ``count`` pictures of a split with their questions into the folder ``out``; returns it.
 
     ``images/``, ``cells.json`` (path -> 64 words); ``data.json`` (LLaVA conversations) for train and
-    val; ``questions.json`` (one question per picture) for val, test and unseen. The files depend on
-    (split, count, seed) only. ``out`` appears complete or not at all. Raises ``UserError`` for an
+    val; ``photos.json`` (path -> the cells that show a photograph) for train; ``questions.json`` (one
+    question per picture) for val, test and unseen. The files depend on (split, count, seed) only.
+    ``out`` appears complete or not at all. Raises ``UserError`` for an
     unknown split, a count or number of workers below 1, or an ``out`` that exists and is not empty.
     """
     from tqdm import tqdm
@@ -269,6 +343,7 @@ def build(split: str, out: Path, count: int, seed: int = 0, workers: int = 1) ->
         records: list[dict[str, Any]] = []
         asked: list[dict[str, Any]] = []
         cells: dict[str, list[str]] = {}
+        photos: dict[str, dict[str, list[int]]] = {}
         seen: set[str] = set()
         jobs = [(split, index, seed, 0, str(staging)) for index in range(count)]
         with _mapper(workers) as mapper:
@@ -278,12 +353,16 @@ def build(split: str, out: Path, count: int, seed: int = 0, workers: int = 1) ->
                 while result[0] in seen:
                     attempt += 1
                     result = _write((split, index, seed, attempt, str(staging)))
-                digest, words, talks = result
+                digest, made = result
                 seen.add(digest)
-                cells[image_name(index)] = words
-                records += _records(split, index, talks)
-                asked.append(_asked(split, index, talks[0].turns[0]))
+                cells[image_name(index)] = made.cells
+                if made.photo_cells:
+                    photos[image_name(index)] = {"cells": list(made.photo_cells)}
+                records += _records(split, index, made.conversations)
+                asked.append(_asked(split, index, made.conversations[0].turns[0]))
         _dump(staging / "cells.json", cells)
+        if SPLITS[split].varied:
+            _dump(staging / "photos.json", photos)
         if SPLITS[split].conversations:
             _dump(staging / "data.json", records)
         if split != "train":
@@ -307,6 +386,7 @@ def _records(split: str, index: int, talks: Sequence[Conversation]) -> list[dict
             "task": talk.task,
             "category": CATEGORY_OF[talk.task],
             "choices": [list(turn.choices) for turn in talk.turns],
+            **({"imagined": talk.imagined.record()} if talk.imagined else {}),
         }
         for number, talk in enumerate(talks)
     ]

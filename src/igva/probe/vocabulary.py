@@ -27,10 +27,11 @@ class Split(NamedTuple):
     fonts: str  # file name prefix inside the pack
     conversations: bool  # several conversations per picture (training); otherwise one question
     suffix: float  # share of conversations whose questions end with SUFFIX
+    varied: bool = False  # photographs, drawings by any hand and open questions too
 
 
 SPLITS: dict[str, Split] = {
-    "train": Split(0, ("noto", "fluent", MIXED, MIXED), "train-", True, 0.3),
+    "train": Split(0, ("noto", "fluent", MIXED, MIXED), "train-", True, 0.3, varied=True),
     "val": Split(1, ("noto", "fluent"), "train-", True, 0.3),
     "test": Split(2, ("noto", "fluent"), "test-", False, 0.0),
     "unseen": Split(3, ("twemoji",), "test-", False, 0.0),
