@@ -17,7 +17,7 @@ from igva.probe import SPLITS, TASKS, ProbeSample, build, picture_hash, sample
 from igva.probe.pack import MIXED, MIXTURE, PACK, WHOLE, drawings, font_files, nouns
 from igva.probe.scenes import background_for, draw_objects
 from igva.probe.sheet import index_of
-from igva.probe.suite import MOST_TALKS
+from igva.probe.suite import MOST_TALKS, NO_THING, scheduled
 from igva.probe.vocabulary import CATEGORY_OF, COLORS, DESCRIBE, SUFFIX, WORDS
 
 MANY = 1440  # four rounds of the evaluation cycle
@@ -229,8 +229,10 @@ def test_training_conversations() -> None:
     suffixed = talks = 0
     for index in range(420):
         made = sample("train", index)
-        asked = [talk for talk in made.conversations if talk.task != DESCRIBE]
-        assert 1 <= len(asked) <= MOST_TALKS and len(made.conversations) - len(asked) <= 1
+        plain = [talk for talk in made.conversations if not talk.imagined]
+        asked = [talk for talk in plain if talk.task != DESCRIBE]
+        assert len(plain) - len(asked) <= 1 and len(asked) <= MOST_TALKS
+        assert asked or scheduled("train", index)[0] == NO_THING
         assert len({talk.task for talk in asked}) == len(asked)
         for talk in asked:
             assert 1 <= len(talk.turns) <= 5 and {turn.task for turn in talk.turns} == {talk.task}
@@ -268,7 +270,8 @@ def test_build_files_parse(tmp_path: Path) -> None:
         assert record["category"] == CATEGORY_OF[record["task"]]
         assert len(record["choices"]) == len(record["conversations"]) // 2
         for turn, choices in zip(record["conversations"][1::2], record["choices"], strict=True):
-            assert turn["value"] in choices or (record["task"] == DESCRIBE and not choices)
+            free = record["task"] == DESCRIBE or "imagined" in record
+            assert turn["value"] in choices or (free and not choices)
         speakers = [turn["from"] for turn in record["conversations"]]
         assert speakers == ["human", "gpt"] * (len(speakers) // 2)
         first, *rest = record["conversations"]

@@ -263,9 +263,9 @@ def sample(split: str, index: int, seed: int = 0, attempt: int = 0) -> ProbeSamp
         raise UserError(f"index {index} is negative; count pictures from 0")
     task, number = scheduled(split, index)
     rng, spec, dealer = stream(seed, split, index, attempt), SPLITS[split], Dealer(seed, split, number)
+    talks: tuple[Conversation, ...] = ()
     if task == NO_THING:
         scene = draw_photos.no_thing(rng, spec)
-        talks = ()
     else:
         scene, first = DRAW[task](rng, spec, dealer)
         talks = _converse(scene, first) if spec.conversations else (Conversation(task, (first,), False),)
