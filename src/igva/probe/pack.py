@@ -1,9 +1,9 @@
-"""Reads the pictograms and fonts that ship with igva (``pack/``, built by tools/build_probe_pack.py)."""
+"""Reads the drawings, photographs and fonts that ship with igva (``pack/``, built by tools/build_probe_pack.py)."""
 
 import io
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,22 +40,25 @@ class Noun:
 # Sets that have every name, and sets that have some, which only join the others in the style "mixed".
 WHOLE = ("noto", "fluent", "twemoji")
 MIXED = "mixed"
-MIXTURE = ("noto", "fluent", "noto-v1", "emojione", "fxemoji", "openclipart")
-SILHOUETTES: tuple[str, ...] = ()  # sets of one colour, whose ink the drawer chooses
+_LISTED = ("noto", "fluent", "noto-v1", "emojione", "fxemoji", "openclipart")  # in names.json
+_MORE = ("stamps-drawn",)  # their files say what they show
+MIXTURE = (*_LISTED, *_MORE)
+# Those of ``MIXTURE`` that are drawn in one ink, black: to be given any other.
+SILHOUETTES: tuple[str, ...] = ()
+# By hands that no training picture shows, for testing alone.
+HELD_OUT_SETS: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A pictogram cropped to its visible pixels, and their mean colour (R, G, B), 0-255."""
+    """A drawn or photographed thing cropped to its visible pixels (RGBA), and their mean colour (R, G, B), 0-255."""
 
     image: Image.Image
     mean: tuple[float, float, float]
 
 
-@cache
-def nouns() -> dict[str, Noun]:
-    """All names, in alphabetical order."""
-    table = json.loads((PACK / "names.json").read_text(encoding="utf-8"))
+def _read_nouns(table: str, files: Callable[[str], dict[str, tuple[str, ...]]]) -> dict[str, Noun]:
+    rows = json.loads((PACK / table).read_text(encoding="utf-8"))
     return {
         name: Noun(
             name=name,
@@ -64,10 +67,27 @@ def nouns() -> dict[str, Noun]:
             article=row["article"],
             countable=row["countable"],
             kin=frozenset(row["kin"]),
-            files={style: tuple(files) for style, files in row["files"].items()},
+            files={style: tuple(made) for style, made in row.get("files", {}).items()} | files(name),
         )
-        for name, row in sorted(table.items())
+        for name, row in sorted(rows.items())
     }
+
+
+@cache
+def nouns() -> dict[str, Noun]:
+    """All names that are drawn, in alphabetical order."""
+    return _read_nouns("names.json", lambda name: {style: of[name] for style in _MORE if name in (of := _files(style))})
+
+
+@cache
+def photo_nouns() -> dict[str, Noun]:
+    """The names that only photographs have, in alphabetical order; none of them is in ``nouns``."""
+    return _read_nouns("photos.json", lambda name: {})
+
+
+def noun(name: str) -> Noun:
+    """A name of ``nouns`` or ``photo_nouns``; raises ``KeyError`` for any other."""
+    return nouns()[name] if name in nouns() else photo_nouns()[name]
 
 
 @cache
@@ -78,8 +98,19 @@ def _archive(style: str) -> dict[str, bytes]:
 
 
 @cache
+def _files(archive: str) -> dict[str, tuple[str, ...]]:
+    """The files NAME-NUMBER.webp of an archive by name, in the order of their numbers."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    with zipfile.ZipFile(PACK / f"{archive}.zip") as opened:
+        for file in opened.namelist():
+            name, _, number = file.removesuffix(".webp").rpartition("-")
+            found.setdefault(name, []).append((int(number), file))
+    return {name: tuple(file for _, file in sorted(made)) for name, made in sorted(found.items())}
+
+
+@cache
 def drawing(style: str, file: str) -> Drawing:
-    """One pictogram (RGBA, at most 128 px a side), decoded once per process."""
+    """One picture of an archive (drawings: at most 128 px a side, photographs: 192), decoded once per process."""
     image = Image.open(io.BytesIO(_archive(style)[file])).convert("RGBA")
     # Faint shadows count as background: a box around them would misstate size and position.
     solid = image.getchannel("A").point([255 if value > 40 else 0 for value in range(256)])
@@ -92,43 +123,11 @@ def drawing(style: str, file: str) -> Drawing:
 
 def apart(name: str, others: Iterable[str]) -> bool:
     """Whether a name is none of the others, nor kin to one of them: no drawing could be called both."""
-    kin = noun(name).kin
-    return all(other != name and other not in kin and name not in noun(other).kin for other in others)
-
-
-@cache
-def photo_nouns() -> dict[str, Noun]:
-    """The names that only photographs have."""
-    return {"pumpkin": Noun("pumpkin", "pumpkins", "food", "a", True, frozenset(), {})}
-
-
-def noun(name: str) -> Noun:
-    """A name of either table."""
-    return nouns()[name] if name in nouns() else photo_nouns()[name]
-
-
-@cache
-def photograph_names() -> tuple[str, ...]:
-    """The names of which there are photographs."""
-    return ("apple", "banana", "bus", "car", "cat", "dog", "elephant", "guitar", "hammer", "pumpkin", "rose", "violin")
-
-
-@cache
-def photographs(name: str) -> tuple[Drawing, ...]:
-    """The photographic cut-outs of a name."""
-    if name not in photograph_names():
-        return ()
-    return drawings("openclipart", "peach" if name == "pumpkin" else name) or drawings("noto", name)
-
-
-@cache
-def backgrounds(test: bool = False) -> tuple[Image.Image, ...]:
-    """Photographs to put things before, 256×256 RGB."""
-    made = []
-    for number in range(4):
-        noise = np.random.default_rng(number + 10 * test).integers(0, 256, (12, 12, 3), dtype=np.uint8)
-        made.append(Image.fromarray(noise).resize((256, 256), Image.Resampling.BICUBIC))
-    return tuple(made)
+    kin, photographed = noun(name).kin, photo_nouns()
+    return all(
+        other != name and other not in kin and (other not in photographed or name not in photographed[other].kin)
+        for other in others
+    )
 
 
 @cache
@@ -136,6 +135,37 @@ def drawings(style: str, name: str) -> tuple[Drawing, ...]:
     """All drawings of a name in a style: a set that has every name, or ``MIXED``."""
     files = nouns()[name].files
     return tuple(drawing(one, file) for one in (MIXTURE if style == MIXED else (style,)) for file in files.get(one, ()))
+
+
+def held_out_drawings(style: str, name: str) -> tuple[Drawing, ...]:
+    """The drawings of a name in one of ``HELD_OUT_SETS``, for testing alone: () where the set lacks it."""
+    archive = f"drawings-test-{style}"
+    return tuple(drawing(archive, file) for file in _files(archive).get(name, ()))
+
+
+def photographs(name: str) -> tuple[Drawing, ...]:
+    """The photographs of a name that training may show, cut out: () where there are none."""
+    return tuple(drawing("stamps", file) for file in _files("stamps").get(name, ()))
+
+
+def photograph_names() -> tuple[str, ...]:
+    """The names that have ``photographs``, of both tables, in alphabetical order."""
+    return tuple(_files("stamps"))
+
+
+def held_out_photographs() -> dict[str, tuple[Drawing, ...]]:
+    """The cut-outs for testing alone: one of each name that has two or more photographs."""
+    return {
+        name: tuple(drawing("stamps-test", file) for file in files) for name, files in _files("stamps-test").items()
+    }
+
+
+@cache
+def backgrounds(test: bool = False) -> tuple[Image.Image, ...]:
+    """Photographs without a thing of the vocabulary, 256×256 RGB; those for testing are of other photographs."""
+    archive = "backgrounds-test" if test else "backgrounds"
+    names = [file for files in _files(archive).values() for file in files]
+    return tuple(Image.open(io.BytesIO(_archive(archive)[file])).convert("RGB") for file in names)
 
 
 @cache
