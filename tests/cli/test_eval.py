@@ -1,12 +1,13 @@
 """``igva eval``."""
 
 import json
+from collections import Counter
 
 import pytest
 
 from igva.cli import eval as verb
 from igva.cli import main as cli
-from igva.eval import probe_suite
+from igva.eval import photo_suite, probe_suite
 from igva.probe import SPLITS
 
 
@@ -16,7 +17,8 @@ def only_this_verb(monkeypatch):
 
 
 def test_splits_are_those_with_questions():
-    assert set(verb.SPLITS) == set(SPLITS) - {"train"}
+    assert set(verb.SPLITS["probe"]) == set(SPLITS) - {"train"}
+    assert verb.SPLITS["photos"] == photo_suite.SPLITS
 
 
 def test_scores_a_file(model_folders, question_file, tmp_path, capsys):
@@ -72,6 +74,19 @@ def test_probe_is_drawn_once(model_folders, tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "out0" / "scores.json").read_text())["questions"] == 3
 
 
+def test_photos_and_their_answers_one_by_one(model_folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IGVA_HOME", str(tmp_path / "home"))
+    arguments = ["eval", "--model", model_folders["single"], "--suite", "photos", "--split", "whole", "--list"]
+    arguments += ["--out", str(tmp_path / "out"), "--max-new-tokens", "2", "--limit", "4", "--device", "cpu"]
+    assert cli.entry([*arguments, "--plot", str(tmp_path / "s.png")]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.split("\n")]
+    assert [line[0] for line in lines if line[0:1] == ["whole"]] == ["whole"]
+    listed = [line for line in lines if len(line) > 1 and line[1].endswith(".webp")]
+    assert Counter(line[0] for line in listed) == {"scikit-image": 2, "packages": 2}
+    assert {line[-1] for line in listed} <= {"right", "wrong"}
+    assert (tmp_path / "s.png").stat().st_size > 5000
+
+
 def test_two_evaluations_may_draw_the_probe_at_once(tmp_path, monkeypatch):
     """The one that ends later finds the other's pictures, and uses them."""
     monkeypatch.setenv("IGVA_HOME", str(tmp_path))
@@ -106,13 +121,16 @@ def bad_calls(folder, questions):
         ([questions, "--model", str(folder / "no-model")], "no model"),
         ([questions, "--limit", "0"], "--limit 0: use at least 1"),
         ([questions, "--batch-size", "0"], "--batch-size 0"),
-        ([questions, "--split", "test"], "--split is for --suite probe"),
+        ([questions, "--split", "test"], "--split is for --suite probe and --suite photos"),
+        (["probe", "--split", "train"], "--suite probe has no split 'train': use one of test, unseen, val"),
+        (["photos", "--split", "test"], "--suite photos has no split 'test': use one of whole, cutouts, hands, open"),
         ([questions, "--include-path", "x"], "--include-path is for"),
         ([questions, "--category-field", "sort"], "no field 'sort'"),
         ([questions, "--device", "abacus"], "no device 'abacus'"),
         ([questions, "--out", questions], "cannot be written"),
         ([questions, "--answer-suffix", "Be brief."], "unknown answer suffix 'Be brief.': use one of Answer the"),
         (["lmms:mme", "--zero-images"], "--zero-images does not go with lmms:"),
+        (["lmms:mme", "--list"], "--list does not go with lmms:"),
         (["lmms:mme", "--no-answer-suffix"], "--no-answer-suffix does not go with lmms:"),
     ]
 
@@ -153,7 +171,7 @@ def test_an_unreadable_picture_ends_the_bar_and_is_named(model_folders, tmp_path
 
 
 def test_wrong_arguments():
-    for arguments in (["eval"], ["eval", "--suite", "probe"], ["eval", "--suite", "probe", "--split", "train"]):
+    for arguments in (["eval"], ["eval", "--suite", "probe"]):
         with pytest.raises(SystemExit) as stopped:
             cli.entry(arguments)
         assert stopped.value.code == 2

@@ -33,4 +33,4 @@ def test_fields():
 
 def test_suite():
     assert f"{COUNT:,} pictures" in TEXT.replace("\n  ", " ")
-    assert all(f"`{split}`" in TEXT or f"--split {split}`" in TEXT for split in SPLITS)
+    assert all(f"`{split}`" in TEXT or f"--split {split}`" in TEXT for splits in SPLITS.values() for split in splits)

@@ -1,4 +1,4 @@
-"""``igva eval``: scores of a model on a file of questions, the probe suite, or lmms-eval's benchmarks."""
+"""``igva eval``: scores of a model on a file of questions, a suite that ships with igva, or lmms-eval's benchmarks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 from igva.cli.counts import at_least_one
 
-HELP = "score a model on questions of your own, the probe suite, or lmms-eval's benchmarks"
+HELP = "score a model on questions of your own, the probe or photos suite, or lmms-eval's benchmarks"
 
-SPLITS = ("test", "unseen", "val")  # those of igva.probe that have questions; a test compares them
+# Of each suite that ships with igva; a test compares them with igva.probe's and igva.eval.photo_suite's.
+SPLITS = {"probe": ("test", "unseen", "val"), "photos": ("whole", "cutouts", "hands", "open")}
 LMMS = "lmms:"
 
 
@@ -20,11 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--suite",
         "--data",
         required=True,
-        metavar="probe|FILE|lmms:TASK,…",
-        help="the probe suite, a file (questions.json or LLaVA JSON), or tasks of lmms-eval",
+        metavar="probe|photos|FILE|lmms:TASK,…",
+        help="a suite of igva, a file (questions.json or LLaVA JSON), or tasks of lmms-eval",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="raw predictions and scores go here; resumes there")
-    parser.add_argument("--split", choices=SPLITS, help="of the probe suite (default test)")
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="; ".join(f"of {suite}: {', '.join(splits)}" for suite, splits in SPLITS.items())
+        + " (default: test; all of photos)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="N questions, as alike in number per task as they go")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="questions at a time (default 16)")
     parser.add_argument(
@@ -38,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--answer-suffix", metavar="TEXT", help="end every question with this request, not its own")
     form.add_argument("--no-answer-suffix", action="store_true", help="leave out requests such as 'a single word'")
     parser.add_argument("--include-path", metavar="DIR", help="lmms-eval: a folder of task files")
+    parser.add_argument("--list", action="store_true", help="print every answer as it came")
     parser.add_argument("--plot", metavar="FILE", help="draw the scores to an image file")
 
 
@@ -52,15 +59,14 @@ def main(args: argparse.Namespace) -> None:
         return
     from igva.answering import load
     from igva.eval.metrics import check_questions
-    from igva.eval.probe_suite import probe_questions
     from igva.eval.questions import pick_questions, read_questions, with_format
-    from igva.eval.report import draw_scores, figure_lines, score_table
-    from igva.eval.run import evaluate
+    from igva.eval.report import answer_table, draw_scores, figure_lines, score_table
+    from igva.eval.run import evaluate, read_graded
     from igva.plot import save_figure
     from igva.study.report import text_table
 
-    file = probe_questions(args.split or "test") if args.suite == "probe" else Path(args.suite)
-    questions = pick_questions(read_questions(file, args.category_field), args.limit)
+    everything = [one for file in _files(args) for one in read_questions(file, args.category_field)]
+    questions = pick_questions(everything, args.limit)
     if args.answer_suffix or args.no_answer_suffix:
         questions = with_format(questions, args.answer_suffix or "")
     check_questions(questions)
@@ -81,6 +87,9 @@ def main(args: argparse.Namespace) -> None:
     print(text_table(score_table(scores)))
     for line in figure_lines(scores):
         print(line)
+    if args.list:
+        print()
+        print(text_table(answer_table(read_graded(Path(args.out), questions))))
     if args.plot:
         save_figure(draw_scores(scores), Path(args.plot))
         print(f"figure: {args.plot}")
@@ -92,13 +101,28 @@ def _check(args: argparse.Namespace) -> None:
 
     at_least_one(args, "batch_size", "max_new_tokens", "limit")
     lmms = args.suite.startswith(LMMS)
-    for name in ("zero_images", "plot", "answer_suffix", "no_answer_suffix"):
+    for name in ("zero_images", "plot", "list", "answer_suffix", "no_answer_suffix"):
         if lmms and getattr(args, name):
             raise UserError(f"--{name.replace('_', '-')} does not go with {LMMS}…: leave it out")
     if args.include_path and not lmms:
         raise UserError(f"--include-path is for --suite {LMMS}…: leave it out")
-    if args.split and args.suite != "probe":
-        raise UserError("--split is for --suite probe: leave it out")
+    if args.split and args.suite not in SPLITS:
+        raise UserError(f"--split is for --suite {' and --suite '.join(SPLITS)}: leave it out")
+    if args.split and args.split not in SPLITS[args.suite]:
+        raise UserError(f"--suite {args.suite} has no split {args.split!r}: use one of {', '.join(SPLITS[args.suite])}")
+
+
+def _files(args: argparse.Namespace) -> list[Path]:
+    """The files of questions that are asked."""
+    if args.suite == "probe":
+        from igva.eval.probe_suite import probe_questions
+
+        return [probe_questions(args.split or "test")]
+    if args.suite == "photos":
+        from igva.eval.photo_suite import photo_questions
+
+        return photo_questions([args.split] if args.split else SPLITS["photos"])
+    return [Path(args.suite)]
 
 
 def _run_lmms(args: argparse.Namespace) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from igva.eval.metrics import Graded
 from igva.plot import new_figure
 from igva.study.report import Cell, Table
 
@@ -35,6 +37,22 @@ def score_table(scores: dict[str, Any]) -> Table:
 def _row(category: str, task: str, entry: dict[str, Any]) -> list[Cell]:
     low, high = entry["interval"]
     return [category, task, entry["accuracy"], low, high, entry["chance"], entry["questions"], entry["unparsed"]]
+
+
+def answer_table(graded: Sequence[Graded]) -> Table:
+    """Every answer as it came, beside the right one."""
+    rows: list[list[Cell]] = [
+        [
+            one.question.task,
+            one.question.image.name,
+            " ".join(one.question.question.split()),
+            one.question.answer,
+            " ".join(one.prediction.split()),
+            "right" if one.value == 1 else "wrong" if one.value == 0 else f"{one.value:.2f}",
+        ]
+        for one in graded
+    ]
+    return Table("answers", "Answers", ["task", "picture", "question", "answer", "given", "score"], rows)
 
 
 def figure_lines(scores: dict[str, Any]) -> list[str]:

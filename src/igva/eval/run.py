@@ -97,6 +97,11 @@ def evaluate(
     return scores
 
 
+def read_graded(out: Path, questions: Sequence[Question]) -> list[Graded]:
+    """The answers of an evaluation of these questions that has ended, with their scores."""
+    return grade_all(questions, _read_predictions(out / PREDICTIONS, questions))
+
+
 def prompt_of(processor: IgvaProcessor, question: Question) -> str:
     """A question as the language model sees it, one placeholder for the picture."""
     text: str = processor.apply_chat_template(chat_of(question), add_generation_prompt=True)

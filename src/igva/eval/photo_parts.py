@@ -1,0 +1,196 @@
+"""The parts of the photos suite: which pictures each shows, and what it asks about them.
+
+A part is a function that writes its pictures below ``folder/IMAGES`` and returns the entries of its ``questions.json``.
+A more general name (bird for an owl) counts as wrong, as in the probe suite; ``also`` in ``photos/pictures.json`` has
+the few answers that are as right as the first.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from igva.probe import pack
+from igva.probe.dealer import Dealer, stream
+from igva.probe.facts import USES
+from igva.probe.scenes import SIZE, distance
+from igva.probe.vocabulary import COLORS, TEMPLATES
+
+PHOTOS = Path(__file__).parent / "photos"
+IMAGES = "images"
+SHOWINGS = 2  # of each held-out cut-out
+CAP = 150  # names of a drawing set
+SEED = "photos"
+STANDS_OUT = 70  # from the background, in the distance of scenes
+
+ANIMAL = ("What animal is this?", "Which animal is shown here?", "What animal does the picture show?")
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A whole photograph.
+
+    Attributes:
+        part: "skimage", "whole", or "new" where no name of the probe suite would be right.
+        also: other answers that are as right as ``name``.
+        absent: something alike that is not in the picture; empty for "new".
+    """
+
+    file: str
+    part: str
+    name: str
+    also: tuple[str, ...] = ()
+    absent: str = ""
+
+
+def photos(*parts: str) -> list[Photo]:
+    """The whole photographs of some parts, in the order of their table."""
+    table = json.loads((PHOTOS / "pictures.json").read_text(encoding="utf-8"))
+    return [Photo(**{**row, "also": tuple(row.get("also", ()))}) for row in table if row["part"] in parts]
+
+
+def whole(folder: Path) -> list[Entry]:
+    """Whole photographs, each of one thing that has a name in the probe suite."""
+    entries = []
+    for number, photo in enumerate(_copied(folder, photos("skimage", "whole"))):
+        task = "scikit-image" if photo.part == "skimage" else "packages"
+        entries.append(
+            _entry("whole", task, photo.file, _wording("name", number), photo.name, tuple(pack.nouns()), photo.also)
+        )
+    return entries
+
+
+def cutouts(folder: Path) -> list[Entry]:
+    """Cut-outs of photographs that training never saw, on photographs that it never saw."""
+    backgrounds = pack.backgrounds(test=True)
+    choices = tuple(sorted({*pack.nouns(), *pack.photo_nouns()}))
+    entries = []
+    for name, drawings in sorted(pack.held_out_photographs().items()):
+        for which, drawing in enumerate(drawings):
+            for showing in range(SHOWINGS):
+                number = len(entries)
+                rng = stream(SEED, "cutouts", name, which, showing)
+                place = Dealer(0, SEED, number).deal("background", tuple(range(len(backgrounds))))
+                image = backgrounds[place].convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+                _paste(rng, image, drawing.image, rng.uniform(0.45, 0.9))
+                file = _saved(folder, f"{name}-{which}-{showing}", image)
+                task = "cutouts" if name in pack.nouns() else "cutouts_new"
+                entries.append(_entry("cutouts", task, file, _wording("name", number), name, choices))
+    return entries
+
+
+def hands(folder: Path) -> list[Entry]:
+    """Drawing sets that training never saw, on one colour; each set is a task."""
+    entries = []
+    for style in pack.HELD_OUT_SETS:
+        names = [name for name in pack.nouns() if pack.held_out_drawings(style, name)]
+        for name in spread(names, CAP):
+            rng = stream(SEED, "hands", style, name)
+            drawing = rng.choice(pack.held_out_drawings(style, name))
+            clear = [color for color in COLORS.values() if distance(drawing.mean, color) > STANDS_OUT]
+            image = Image.new("RGB", (SIZE, SIZE), rng.choice(clear))
+            _paste(rng, image, drawing.image, rng.uniform(0.5, 0.9))
+            file = _saved(folder, f"{style}-{name}", image)
+            entries.append(_entry("hands", style, file, _wording("name", len(entries)), name, tuple(pack.nouns())))
+    return entries
+
+
+def open_questions(folder: Path) -> list[Entry]:
+    """Which animal, what it is for, whether something is there, asked about the photographs of ``whole``; and the
+    names of things that the probe suite has no name for."""
+    known = _copied(folder, photos("skimage", "whole"))
+    table = pack.nouns()
+    animals = tuple(name for name, noun in table.items() if noun.category == "animal")
+    purposes = {name: use for use, names in USES.items() for name in names}
+    entries = []
+    for number, photo in enumerate(photo for photo in known if photo.name in animals):
+        entries.append(_entry("open", "animal", photo.file, _dealt("animal", ANIMAL, number), photo.name, animals))
+    for number, photo in enumerate(photo for photo in known if photo.name in purposes):
+        wording = _wording("use", number)
+        entries.append(_entry("open", "use", photo.file, wording, purposes[photo.name], tuple(USES)))
+    for number, photo in enumerate(known):
+        for answer, name in (("yes", photo.name), ("no", photo.absent)):
+            wording = _wording("exists", number).format(a=table[name].phrase)
+            entries.append(_entry("open", "exists", photo.file, wording, answer, ("yes", "no"), what=answer))
+    for number, photo in enumerate(_copied(folder, photos("new"))):
+        wording = _wording("name", number)
+        entries.append(_entry("open", "new_names", photo.file, wording, photo.name, also=photo.also))
+    return entries
+
+
+PARTS: dict[str, Callable[[Path], list[Entry]]] = {
+    "whole": whole,
+    "cutouts": cutouts,
+    "hands": hands,
+    "open": open_questions,
+}
+
+
+def spread(names: Sequence[str], count: int) -> list[str]:
+    """At most ``count`` of the names, evenly far apart in their order."""
+    return [names[place * len(names) // count] for place in range(count)] if len(names) > count else list(names)
+
+
+def _entry(
+    part: str,
+    task: str,
+    file: str,
+    question: str,
+    answer: str,
+    choices: tuple[str, ...] = (),
+    also: tuple[str, ...] = (),
+    what: str = "",
+) -> Entry:
+    return {
+        "id": "-".join(filter(None, (part, task, Path(file).stem, what))),
+        "image": f"{IMAGES}/{file}",
+        "question": question,
+        "answer": answer,
+        "answers": [answer, *also],
+        "choices": list(choices),
+        "task": task,
+        "category": part,
+    }
+
+
+def _wording(key: str, number: int) -> str:
+    """One of the suite's ways to put a kind of question; each comes equally often."""
+    return _dealt(key, TEMPLATES[key], number)
+
+
+def _dealt(key: str, wordings: tuple[str, ...], number: int) -> str:
+    wording: str = Dealer(0, SEED, number).deal(key, wordings)
+    return wording
+
+
+def _copied(folder: Path, chosen: Iterable[Photo]) -> list[Photo]:
+    """The photographs, their files written into the folder as they are."""
+    listed = list(chosen)
+    with zipfile.ZipFile(PHOTOS / "pictures.zip") as archive:
+        for photo in listed:
+            (folder / IMAGES / photo.file).write_bytes(archive.read(photo.file))
+    return listed
+
+
+def _saved(folder: Path, stem: str, image: Image.Image) -> str:
+    """The name of the file that an image is written to."""
+    image.save(folder / IMAGES / f"{stem}.png")
+    return f"{stem}.png"
+
+
+def _paste(rng: random.Random, image: Image.Image, drawing: Image.Image, share: float) -> None:
+    """Put a drawing anywhere on a square image, its longer side a share of the image's."""
+    scale = share * image.width / max(drawing.size)
+    width, height = (max(1, round(length * scale)) for length in drawing.size)
+    scaled = drawing.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    corner = (rng.randint(0, image.width - width), rng.randint(0, image.height - height))
+    image.paste(scaled.convert("RGB"), corner, scaled.getchannel("A"))
