@@ -226,7 +226,7 @@ class Bench:
         start = time.perf_counter()
         layers = LayerCache(self.model, self.processor, root=folder / "features")
         layers.fill(path for record in self.records for path in record.images)
-        instructions = InstructionCache(self.model, self.processor)
+        instructions = InstructionCache(self.model, self.processor, root=folder / "features")
         instructions.fill(turn for record in self.records for turn in self.processor.user_turns(record.chat))
         self.fill_seconds = time.perf_counter() - start
         loaded = ChatDataset(self.records, self.processor, chat_template=TEMPLATE)

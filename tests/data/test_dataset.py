@@ -187,7 +187,7 @@ def test_augmentation_depends_on_seed_epoch_and_number_alone(records, processor)
 
 def test_caches_and_settings(records, model, processor, tmp_path):
     layers = cached(model, processor, records, tmp_path)
-    instructions = InstructionCache(model, processor)
+    instructions = InstructionCache(model, processor, tmp_path)
     instructions.fill(turn for record in records for turn in processor.user_turns(record.chat))
     sample = ChatDataset(records, processor, layers=layers, instructions=instructions)[2]
     assert sample["instruction_embeds"].shape == (2, 24) and "pixel_values" not in sample

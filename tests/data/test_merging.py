@@ -72,3 +72,18 @@ def test_what_stays_as_it_is():
     two = Record("two", record("x", "0.png").chat, (Path("0.png"), Path("1.png")), "a")
     odd = [late, system, two, record("text", None), record("text2", None)]
     assert merge_by_picture([*odd, record("p", "0.png"), record("q", "0.png")], 9)[:5] == odd
+
+
+def test_what_is_imagined_stays_apart():
+    """Two talks on the same imagined class are one sample that still says so; other classes and none are others."""
+    imagined = [None, {"class": 1}, {"class": 2}, {"class": 1}, None, {"class": 1, "share": 0.5}]
+    records = [record(f"q{i}", "0.png") for i in range(6)]
+    for one, extra in zip(records, imagined, strict=True):
+        one.extra.update({} if extra is None else {"imagined": extra})
+    merged = merge_by_picture(records, 9)
+    assert [(one.extra.get("imagined"), len(one.chat) // 2) for one in merged] == [
+        (None, 2),
+        ({"class": 1}, 2),
+        ({"class": 2}, 1),
+        ({"class": 1, "share": 0.5}, 1),
+    ]

@@ -55,10 +55,11 @@ model:
   text: {parts["text"]}
   instruction: {parts["instruction"]}
   fusion: igva
+  dtype: float32
   fusion_kwargs: {{num_groups: 2, hidden_size: 16, num_blocks: 1, num_heads: 2}}
 data: {{train: {data / "data.json"}, cache_features: true}}
 lora: {{rank: 2, alpha: 4}}
-optim: {{learning_rate: 1.0e-3, batch_size: 3, max_steps: 4, logging_steps: 1, save_steps: 2}}
+optim: {{learning_rate: 1.0e-3, batch_size: 3, max_steps: 4, logging_steps: 1, save_steps: 2, bf16: false}}
 """
     file = tmp_path / "recipe.yaml"
     file.write_text(text)

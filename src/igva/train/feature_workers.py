@@ -28,7 +28,7 @@ from igva.model.vision_layers import Tap, VisionLayers
 from igva.train.precision import multiplies_bfloat16
 
 MOST_WORKERS = 16
-WORTH_WORKERS = 256  # pictures: below, starting processes takes longer than they save
+WORTH_WORKERS = 512  # pictures: below, starting processes takes longer than they save
 PIECE = 16  # pictures that a worker hands over at a time
 
 Entry = tuple[str, ImageSource]  # key, picture
@@ -84,13 +84,25 @@ def pieces(
             torch.save(model.vision_tower, tower)
         work = _Work(batches, processor, model.config, tuple(taps), tower)
         loader: DataLoader[Any] = DataLoader(
-            work, batch_size=None, num_workers=workers, multiprocessing_context="spawn", collate_fn=_as_it_is
+            work, batch_size=None, num_workers=workers, multiprocessing_context=_context(), collate_fn=_as_it_is
         )
         iterator = iter(loader)
         try:
             yield _watched(iterator)
         finally:
             del iterator  # which ends the processes
+
+
+def _context() -> Any:
+    """How processes start: never as copies of this one, whose threads (OpenMP's, a tokenizer's) a copy would wait for.
+
+    Where there is a fork server the imports, seconds of them, are done once and not by every worker.
+    """
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([__name__])
+    return context
 
 
 def _watched(iterator: Iterator[Piece]) -> Iterator[Piece]:
