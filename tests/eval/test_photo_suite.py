@@ -86,6 +86,13 @@ def test_every_picture_has_an_author_a_free_licence_and_a_package():
         assert re.fullmatch(r"\S+ \d\S+", package), package
 
 
+def test_the_table_of_the_tool_is_what_ships():
+    lines = (ROOT / "tools" / "photos.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [tuple(line.split("\t")[:4]) for line in lines if not line.startswith("#")]
+    photos = photo_parts.photos("skimage", "whole", "new")
+    assert rows == [(photo.part, photo.name, "|".join(photo.also), photo.absent) for photo in photos]
+
+
 def test_pictures_are_small():
     total = 0
     for name, data in pictures().items():
