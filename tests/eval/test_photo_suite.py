@@ -86,6 +86,13 @@ def test_every_picture_has_an_author_a_free_licence_and_a_package():
         assert re.fullmatch(r"\S+ \d\S+", package), package
 
 
+def test_the_table_of_the_tool_is_what_ships():
+    lines = (ROOT / "tools" / "photos.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [tuple(line.split("\t")[:4]) for line in lines if not line.startswith("#")]
+    photos = photo_parts.photos("skimage", "whole", "new")
+    assert rows == [(photo.part, photo.name, "|".join(photo.also), photo.absent) for photo in photos]
+
+
 def test_pictures_are_small():
     total = 0
     for name, data in pictures().items():
@@ -106,12 +113,12 @@ def test_enough_of_enough_names():
 
 def test_what_is_asked_for_and_absent_is_alike_and_no_kin():
     for photo in photo_parts.photos("skimage", "whole"):
-        assert pack.apart(photo.absent, [photo.name, *photo.also]), photo
+        assert photo.absent in pack.nouns() and pack.apart(photo.absent, [photo.name, *photo.also]), photo
 
 
 def test_new_names_are_new():
     new = photo_parts.photos("new")
-    assert len(new) == 20 == len({photo.name for photo in new})
+    assert len(new) == 24 == len({photo.name for photo in new})
     assert not {name for photo in new for name in (photo.name, *photo.also)} & set(pack.nouns())
 
 
@@ -142,7 +149,7 @@ def test_the_same_bytes_each_time_and_every_question_can_be_scored(split, few, t
     assert content(tmp_path / "a") == content(tmp_path / "b")
     check_questions(read_questions(tmp_path / "a" / "questions.json"))
     assert all(entry["category"] == split for entry in asked)
-    assert all(entry["answer"] in entry["choices"] for entry in asked if entry["task"] != "new_names")
+    assert all(entry["answer"] in entry["choices"] for entry in asked if "new_names" not in entry["task"])
     assert {entry["image"] for entry in asked} == {name for name in content(tmp_path / "a") if name != "questions.json"}
 
 
@@ -191,15 +198,17 @@ def test_a_large_set_is_capped_evenly():
     assert len(set(photo_parts.spread(names[:151], 150))) == 150
 
 
-def test_open_questions(tmp_path):
+def test_open_questions(monkeypatch, tmp_path):
+    monkeypatch.setattr(pack, "photo_nouns", lambda: {"orange": None, "igloo": None})
     by_task = defaultdict(list)
     for entry in entries("open", tmp_path):
         by_task[entry["task"]].append(entry)
-    assert list(by_task) == ["animal", "use", "exists", "new_names"]
+    assert list(by_task) == ["animal", "use", "exists", "new_names", "new_names_shown"]
     assert {"What animal is this?"} < {entry["question"] for entry in by_task["animal"]}
     assert all(pack.nouns()[entry["answer"]].category == "animal" for entry in by_task["animal"])
     assert {entry["answer"] for entry in by_task["use"]} <= set(USES)
-    assert not any(entry["choices"] for entry in by_task["new_names"]) and len(by_task["new_names"]) == 20
+    assert [entry["answer"] for entry in by_task["new_names_shown"]] == ["igloo", "orange"]
+    assert not any(entry["choices"] for entry in by_task["new_names"]) and len(by_task["new_names"]) == 22
     answers = defaultdict(list)
     for entry in by_task["exists"]:
         answers[entry["image"]].append((entry["answer"], entry["question"]))
@@ -213,7 +222,7 @@ def test_kept_in_the_cache(monkeypatch, tmp_path):
     (file,) = photo_suite.photo_questions(["whole"])
     assert file.parent.parent == tmp_path / "photos" and file.parent.name.startswith("whole-")
     before = file.stat()
-    monkeypatch.setattr(photo_suite, "draw", None)  # nothing is drawn again
+    monkeypatch.setitem(photo_parts.PARTS, "whole", None)  # nothing is drawn again
     assert photo_suite.photo_questions(["whole"]) == [file] and file.stat() == before
 
 

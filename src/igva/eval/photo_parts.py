@@ -106,7 +106,7 @@ def hands(folder: Path) -> list[Entry]:
 
 def open_questions(folder: Path) -> list[Entry]:
     """Which animal, what it is for, whether something is there, asked about the photographs of ``whole``; and the
-    names of things that the probe suite has no name for."""
+    names of things that the probe suite has no name for, some of which training shows as cut-outs."""
     known = _copied(folder, photos("skimage", "whole"))
     table = pack.nouns()
     animals = tuple(name for name, noun in table.items() if noun.category == "animal")
@@ -122,8 +122,8 @@ def open_questions(folder: Path) -> list[Entry]:
             wording = _wording("exists", number).format(a=table[name].phrase)
             entries.append(_entry("open", "exists", photo.file, wording, answer, ("yes", "no"), what=answer))
     for number, photo in enumerate(_copied(folder, photos("new"))):
-        wording = _wording("name", number)
-        entries.append(_entry("open", "new_names", photo.file, wording, photo.name, also=photo.also))
+        task = "new_names_shown" if photo.name in pack.photo_nouns() else "new_names"
+        entries.append(_entry("open", task, photo.file, _wording("name", number), photo.name, also=photo.also))
     return entries
 
 
