@@ -16,6 +16,7 @@ from transformers.generation.streamers import TextStreamer
 from igva.checkpoints.catalog import MODELS
 from igva.data.images import open_image
 from igva.errors import UserError
+from igva.layer_names import group_label, layer_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.registration import register
@@ -33,6 +34,7 @@ class Answer:
         answer: the model's words.
         model: name or path the model was loaded from.
         layer_groups: the layers of each group, or empty where the fusion has none.
+        layer_names: what each group is called where the tower's layers have names; None: they have numbers only.
         layer_weights: one number per group for one picture, one row per picture for several; None where the
             fusion has no weights. Per-patch weights are averaged over the patches.
         timings: seconds: ``load_s``, ``encode_s`` (pictures and instruction), ``first_token_s`` (from the call),
@@ -42,6 +44,7 @@ class Answer:
     answer: str
     model: str
     layer_groups: list[list[int]]
+    layer_names: list[str] | None
     layer_weights: list[float] | list[list[float]] | None
     timings: dict[str, float]
 
@@ -50,9 +53,13 @@ class Answer:
         rows: list[Any] = self.layer_weights or []
         return rows if rows and isinstance(rows[0], list) else [rows]
 
+    def group_labels(self) -> list[str]:
+        """Each group in words: by its name, else by its layers' numbers."""
+        return self.layer_names or [group_label(group) for group in self.layer_groups]
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values, in the field order above."""
-        return asdict(self)
+        """Plain values, in the field order above; ``layer_names`` is left out where there are none."""
+        return {key: value for key, value in asdict(self).items() if key != "layer_names" or value is not None}
 
 
 def load(
@@ -185,11 +192,12 @@ def reply(
         )
     words = processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
     end = time.perf_counter()
-    groups, weights = layer_weights(model, features)
+    groups, names, weights = layer_weights(model, features)
     return Answer(
         answer=words,
         model=name,
         layer_groups=groups,
+        layer_names=names,
         layer_weights=weights[0] if weights is not None and len(weights) == 1 else weights,
         timings={
             "load_s": round(load_s, 3),
@@ -225,14 +233,21 @@ def answer_chats(
     return [text.strip() for text in processor.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
 
-def layer_weights(model: Any, features: Any) -> tuple[list[list[int]], list[list[float]] | None]:
-    """The layer groups of a model's fusion and, per picture, the weight of each (mean over patches)."""
+def layer_weights(model: Any, features: Any) -> tuple[list[list[int]], list[str] | None, list[list[float]] | None]:
+    """The layer groups of a model's fusion, what they are called, and per picture the weight of each.
+
+    Returns:
+        The layers of each group, its name (None: layers have numbers only), and a row of weights per picture, averaged
+        over the patches (None: the fusion has no weights).
+    """
     groups = [list(group) for group in model.model.fusion.layer_groups]
+    named = layer_names(model.config)
+    names = None if named is None else [group_label(group, named) for group in groups]
     weights = features.fusion_weights if features is not None else None
     if weights is None:
-        return groups, None
+        return groups, names, None
     rows = weights.float().mean(dim=1) if weights.dim() == 3 else weights.float()
-    return groups, [[round(value, 4) for value in row] for row in rows.tolist()]
+    return groups, names, [[round(value, 4) for value in row] for row in rows.tolist()]
 
 
 class _Listener(TextStreamer):

@@ -15,13 +15,9 @@ if TYPE_CHECKING:
     from igva.answering import Answer
 
 
-def group_label(group: Sequence[int]) -> str:
-    """``[1, 2, 3]`` → ``layers 1-3``; ``[5]`` → ``layer 5``; gaps are spelt out."""
-    if len(group) == 1:
-        return f"layer {group[0]}"
-    if list(group) == list(range(group[0], group[-1] + 1)):
-        return f"layers {group[0]}-{group[-1]}"
-    return "layers " + ",".join(map(str, group))
+def stacked(label: str) -> str:
+    """The label of a layer group for an axis: each of several encoders on a line of its own."""
+    return label.replace(" + ", " +\n")
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -75,7 +71,7 @@ def _draw_weights(axis: Any, result: Answer) -> None:
         axis.text(0.5, 0.5, "this fusion has\nno layer weights", ha="center", va="center")
         return
     rows = result.weight_rows()
-    labels = [group_label(group) for group in result.layer_groups]
+    labels = list(map(stacked, result.group_labels()))
     height = 0.8 / len(rows)
     for number, row in enumerate(rows):
         places = [i + number * height for i in range(len(row))]

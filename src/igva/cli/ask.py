@@ -84,11 +84,9 @@ def render(result: "Answer") -> str:
 
 def weight_bars(result: "Answer") -> list[str]:
     """A line with a bar for each layer group, after an empty one; several pictures have a heading each."""
-    from igva.plot import group_label
-
     if result.layer_weights is None:
         return []
-    labels = [group_label(group) for group in result.layer_groups]
+    labels = result.group_labels()
     width = max(map(len, labels))
     rows = result.weight_rows()
     lines = []

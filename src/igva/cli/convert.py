@@ -81,7 +81,7 @@ def convert(args: argparse.Namespace) -> "Conversion":
 
 def describe(conversion: "Conversion") -> list[tuple[str, str]]:
     """What was made, as rows of name and value."""
-    from igva.plot import group_label
+    from igva.layer_names import group_label, layer_names
 
     model = conversion.model
     config, fusion = model.config, model.model.fusion
@@ -93,7 +93,8 @@ def describe(conversion: "Conversion") -> list[tuple[str, str]]:
         if encoder
         else f"no encoder inside: pass instruction_embeds, {config.instruction_dim} wide"
     )
-    groups = "; ".join(map(group_label, fusion.layer_groups))
+    names = layer_names(config)
+    groups = "; ".join(group_label(group, names) for group in fusion.layer_groups)
     rows = [
         (
             "vision",

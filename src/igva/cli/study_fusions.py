@@ -26,6 +26,7 @@ def main(args: argparse.Namespace) -> None:
 
     from igva.cli import study_options as options
     from igva.errors import UserError
+    from igva.layer_names import layer_names
     from igva.study.fusions import readout_run, study_fusions
     from igva.study.variants import parse_variants
 
@@ -55,6 +56,7 @@ def main(args: argparse.Namespace) -> None:
         dims=dims,
         seeds=args.seeds or 3,
         reference=reference,
+        names=layer_names(model.config),
         settings=options.describe(args, train, test, settings),
     )
     print(f"report: {report}")

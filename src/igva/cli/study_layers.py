@@ -18,6 +18,7 @@ def main(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from igva.cli import study_options as options
+    from igva.layer_names import layer_names
     from igva.study.layers import parse_layers, readout_run, study_layers
 
     options.check_counts(args)
@@ -37,5 +38,14 @@ def main(args: argparse.Namespace) -> None:
             gather(model, processor, train, test, options.cells(args)), settings, dims, per_task=not args.shared
         )
     blind = not (args.no_blind or args.recipe)
-    report = study_layers(run, layers, test, Path(args.out), seeds=args.seeds or 1, blind=blind, settings=shared)
+    report = study_layers(
+        run,
+        layers,
+        test,
+        Path(args.out),
+        seeds=args.seeds or 1,
+        blind=blind,
+        names=layer_names(model.config),
+        settings=shared,
+    )
     print(f"report: {report}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from igva.errors import UserError
+from igva.layer_names import layer_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.serve.failure import Refusal
 from igva.study.attention import tower_attention
@@ -15,6 +16,8 @@ from igva.study.attention import tower_attention
 
 def attention_maps(model: IgvaForConditionalGeneration, pixels: Tensor) -> dict[str, Any]:
     """Pixels ``(1, 3, height, width)`` → ``side`` and per layer its map, rows of numbers whose largest is 1.
+
+    A layer that has a name besides its number comes with it.
 
     Raises:
         Refusal: this model's tower gives no attention weights.
@@ -27,4 +30,6 @@ def attention_maps(model: IgvaForConditionalGeneration, pixels: Tensor) -> dict[
     scaled = maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
     rounded = torch.round(scaled * 1000) / 1000
     layers = [{"layer": number, "map": rows} for number, rows in enumerate(rounded.tolist(), start=1)]
+    for entry, name in zip(layers, layer_names(model.config) or (), strict=False):
+        entry["name"] = name
     return {"side": maps.shape[-1], "layers": layers}

@@ -161,12 +161,16 @@ class Conversation:
 
 
 def weight_field(started: Started | None) -> dict[str, Any]:
-    """How the layers were mixed: one list of weights for one picture, one per picture for several."""
+    """How the layers were mixed: one list of weights for one picture, one per picture for several.
+
+    ``layer_names`` is there where layers have names.
+    """
     if started is None:
         return {"layer_groups": [], "layer_weights": None}
     rows = started.weights
     weights = rows[0] if rows is not None and len(rows) == 1 else rows
-    return {"layer_groups": started.groups, "layer_weights": weights}
+    names = {} if started.names is None else {"layer_names": started.names}
+    return {"layer_groups": started.groups, **names, "layer_weights": weights}
 
 
 def _sse(chunk: dict[str, Any]) -> bytes:

@@ -43,6 +43,7 @@ class Started:
     """The pictures' layer weights: as in ``answering.layer_weights``."""
 
     groups: list[list[int]]
+    names: list[str] | None
     weights: list[list[float]] | None
 
 
@@ -227,8 +228,7 @@ class Engine:
             self.counts.prompt_tokens += len(job.prompt.ids)
             job.sampler = Sampler(job.sampling, self.model.device)
             job.text = TokenText(self.processor.tokenizer, job.sampling.stops)
-            groups, weights = layer_weights(self.model, image)
-            _tell(job, Started(groups, weights))
+            _tell(job, Started(*layer_weights(self.model, image)))
         self._advance(logits, list(rows))
 
     def _step(self, _: Sequence[Job]) -> None:

@@ -8,17 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from igva.plot import new_figure
+from igva.plot import new_figure, stacked
 
 
-def draw_layers(picture: Tensor, maps: Tensor) -> Any:
+def draw_layers(picture: Tensor, maps: Tensor, labels: Sequence[str]) -> Any:
     """The picture and a heat map per layer, ``(L, side, side)``; each has a scale of its own."""
     count = len(maps) + 1
     columns = min(count, 7 if count > 20 else 5)
     figure, axes = _grid(math.ceil(count / columns), columns)
     _show(axes[0], picture, "picture")
-    for layer, (axis, grid) in enumerate(zip(axes[1:count], maps, strict=True), start=1):
-        _show(axis, picture, f"layer {layer}")
+    for axis, grid, label in zip(axes[1:count], maps, labels, strict=True):
+        _show(axis, picture, label)
         _overlay(axis, picture, grid)
     return figure
 
@@ -47,7 +47,7 @@ def draw_groups(
     for k, name in enumerate(names):
         weight = "" if weights is None else f"\nweight {weights[k]:.1%}"
         upper, middle, lower = (axes[row * columns + k + 1] for row in range(3))
-        _show(upper, picture, name + weight)
+        _show(upper, picture, stacked(name) + weight)
         _overlay(upper, picture, attention[k])
         _show(middle, picture, "")
         middle.imshow(colors[k].numpy(), extent=_extent(picture), interpolation="nearest")
@@ -64,7 +64,7 @@ def draw_weighed(picture: Tensor, names: Sequence[str], weights: Sequence[float]
     _show(left, picture, "picture")
     bars = middle.barh(range(len(names)), list(weights), color="C0")
     middle.bar_label(bars, [f"{weight:.1%}" for weight in weights], padding=3, fontsize=9)
-    middle.set_yticks(range(len(names)), names)
+    middle.set_yticks(range(len(names)), map(stacked, names))
     middle.invert_yaxis()
     middle.set_xlim(0, max(weights) * 1.3)
     middle.set_xlabel("weight of the layer group")

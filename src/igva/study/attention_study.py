@@ -14,10 +14,10 @@ from torch import Tensor
 
 from igva.checkpoints.store import write_errors
 from igva.errors import UserError
+from igva.layer_names import group_label, layer_label, layer_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.model.vision_layers import VisionLayers, split_layers
-from igva.plot import group_label
 from igva.study.attention import Attention, principal_colors, similarity, tower_attention
 from igva.study.attention_figures import draw_groups, draw_layers, draw_weighed
 from igva.study.report import Cell, Figure, Table, write_report
@@ -50,7 +50,8 @@ def study_attention(
         raise UserError(f"--point {point[0]:g} {point[1]:g} is outside the picture: use numbers from 0 to 1")
     fusion = model.model.fusion
     groups = fusion.layer_groups or split_layers(fusion.dims.num_layers, min(4, fusion.dims.num_layers))
-    names = [group_label(group) for group in groups]
+    named = layer_names(model.config)
+    names = [group_label(group, named) for group in groups]
     pixels = processor.prepare_images([picture])
     attention, means = tower_attention(model, pixels, [*fusion.taps, *groups])
     taps = len(fusion.taps)
@@ -70,7 +71,7 @@ def study_attention(
         Figure(
             "attention",
             "What each layer attends to",
-            draw_layers(seen, maps),
+            draw_layers(seen, maps, [layer_label(layer, named) for layer in range(1, len(maps) + 1)]),
             f"Attention of {attention.source} over the patches, mean over the heads; every map has a scale of its own.",
         ),
         Figure(
@@ -84,7 +85,7 @@ def study_attention(
     if question is not None and weights is not None:
         mixed = torch.einsum("k,kxy->xy", torch.tensor(weights), grouped)
         figures.insert(0, Figure("weights", "Layer weights", draw_weighed(seen, names, weights, mixed, question)))
-    table = layer_table(attention)
+    table = layer_table(attention, named)
     with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         _save(out / MAPS, attention, colors, alike, weights)
@@ -132,7 +133,7 @@ def seen_picture(processor: IgvaProcessor, pixels: Tensor) -> Tensor:
     return (pixels[0].float().cpu() * std[:, None, None] + mean[:, None, None]).clamp(0, 1).permute(1, 2, 0)
 
 
-def layer_table(attention: Attention) -> Table:
+def layer_table(attention: Attention, named: Sequence[str] | None = None) -> Table:
     """Per layer: what the prefix tokens get, and how far the rest is spread over the patches."""
     rows: list[list[Cell]] = []
     for layer, key in enumerate(attention.keys.double().mean(dim=1), start=1):
@@ -141,7 +142,7 @@ def layer_table(attention: Attention) -> Table:
         spread = float(torch.special.entr(shares).sum()) / math.log(len(shares)) if len(shares) > 1 else None
         running = shares.sort(descending=True).values.cumsum(dim=0)
         half = int((running < 0.5).sum()) + 1  # patches that hold half of it
-        row: list[Cell] = [layer]
+        row: list[Cell] = [layer if named is None else layer_label(layer, named).removeprefix("layer ")]
         if attention.prefix:
             row.append(round(100 * float(key[0]), 2))
         if attention.prefix > 1:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from igva.layer_names import group_label
 from igva.model.fusion_base import FusionDims
 from igva.model.fusions import fusion_class
 from igva.study.fusions_figure import draw_fusions
@@ -55,6 +56,7 @@ def study_fusions(
     dims: FusionDims,
     seeds: int,
     reference: str,
+    names: Sequence[str] | None = None,
     settings: dict[str, Any],
 ) -> Path:
     """Run what is missing, write tables, figures and report; returns the report's path.
@@ -62,6 +64,7 @@ def study_fusions(
     Args:
         run: trains and scores one variant with one seed.
         reference: the label every other one is compared with, question by question.
+        names: of the tower's layers, beside the weights of their groups; None: they have none.
         settings: what all runs share, for the report and to refuse a folder of another study.
     """
     trials = Trials(out, settings)
@@ -74,7 +77,7 @@ def study_fusions(
         cost_table(runs, variants, dims),
         scores_table(runs, test, "task"),
     ]
-    if weights := weights_table(runs):
+    if weights := weights_table(runs, variants, dims, names):
         tables.append(weights)
     return write_report(
         out,
@@ -139,14 +142,22 @@ def cost_table(runs: dict[str, list[Outcome]], variants: Sequence[Variant], dims
     return Table("cost", "What each costs", columns, rows, "Times are of the machine the study ran on.")
 
 
-def weights_table(runs: dict[str, list[Outcome]]) -> Table | None:
+def weights_table(
+    runs: dict[str, list[Outcome]], variants: Sequence[Variant], dims: FusionDims, names: Sequence[str] | None = None
+) -> Table | None:
     """How each variant that weighs layer groups distributed its weight, per category (mean over seeds)."""
     rows: list[list[Cell]] = []
+    groups = {} if names is None else {variant.label: variant.build(dims).layer_groups for variant in variants}
     for label, outcomes in runs.items():
         tables = [outcome.weights for outcome in outcomes if outcome.weights]
         for category in tables[0] if tables else ():
             columns = zip(*(table[category] for table in tables), strict=True)
-            rows.append([label, category, " ".join(f"{sum(values) / len(values):.2f}" for values in columns)])
+            means = [f"{sum(values) / len(values):.2f}" for values in columns]
+            if names is None:
+                rows.append([label, category, " ".join(means)])
+                continue
+            told = (f"{group_label(group, names)} {mean}" for group, mean in zip(groups[label], means, strict=True))
+            rows.append([label, category, "; ".join(told)])
     if not rows:
         return None
     return Table("weights", "Layer weights per category", ["", "category", "mean weight of each layer group"], rows)

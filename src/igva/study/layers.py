@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from igva.errors import UserError
+from igva.layer_names import layer_label
 from igva.model.fusion_base import FusionDims
 from igva.model.vision_layers import resolve_layer
 from igva.study.items import Item
@@ -49,7 +50,7 @@ def parse_layers(text: str, num_layers: int) -> list[int]:
 
 def layer_variant(layer: int) -> Variant:
     """One layer alone."""
-    return Variant(f"layer {layer}", "single", {"layer": layer})
+    return Variant(layer_label(layer), "single", {"layer": layer})
 
 
 def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims, per_task: bool) -> Run:
@@ -98,6 +99,7 @@ def study_layers(
     *,
     seeds: int,
     blind: bool,
+    names: Sequence[str] | None = None,
     settings: dict[str, Any],
 ) -> Path:
     """Run what is missing, write tables, figure and report; returns the report's path.
@@ -105,6 +107,7 @@ def study_layers(
     Args:
         run: trains and scores one layer.
         blind: also run with every picture's features at zero.
+        names: of all layers of the tower, beside the numbers in what is written; None: they have none.
         settings: what all runs share, for the report and to refuse a folder of another study.
     """
     variants = [layer_variant(layer) for layer in layers]
@@ -112,7 +115,8 @@ def study_layers(
         variants.append(dataclasses.replace(layer_variant(layers[-1]), label=BLIND))
     trials = Trials(out, settings)
     jobs = [Job(v.label, seed, partial(run, v, seed)) for seed in range(seeds) for v in variants]
-    runs = by_label(trials.do(jobs, "layers"))
+    shown = {layer_label(layer): layer_label(layer, names) for layer in layers}
+    runs = {shown.get(label, label): outcomes for label, outcomes in by_label(trials.do(jobs, "layers")).items()}
     tables = [scores_table(runs, test, kind) for kind in ("category", "task")]
     shares = normalised(runs, test)
     tables.insert(1, _normalised_table(shares))

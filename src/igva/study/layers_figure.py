@@ -10,14 +10,18 @@ from igva.study.items import Item
 from igva.study.standings import ids_by, standing
 from igva.study.trials import Outcome
 
+LONGEST_NUMBER = 4  # characters; names of layers are longer and stand upright
+
 
 def draw_layers(runs: dict[str, list[Outcome]], test: Sequence[Item], blind: str = "blind") -> Any:
     """Left: accuracy over layers with standard errors, the blind readout dashed. Right: shares of the best layer."""
     groups = ids_by(test, "category")
     table = {label: standing(outcomes, groups) for label, outcomes in runs.items()}
     labels = [label for label in table if label != blind]
-    places = range(len(labels))
-    figure = new_figure(13, 5)
+    places, ticks = range(len(labels)), [label.removeprefix("layer ") for label in labels]
+    longest = max(map(len, ticks))
+    upright = {"rotation": 90, "fontsize": 8} if longest > LONGEST_NUMBER else {}
+    figure = new_figure(13, 5 + 0.06 * longest * bool(upright))
     lines, heat = figure.subplots(1, 2, width_ratios=(3, 2))
     for number, name in enumerate(groups):
         color = f"C{number}"
@@ -26,7 +30,7 @@ def draw_layers(runs: dict[str, list[Outcome]], test: Sequence[Item], blind: str
         lines.errorbar(places, means, errors, color=color, marker="o", markersize=4, capsize=2, label=name)
         if blind in table:
             lines.axhline(table[blind][name][0], color=color, linestyle=":", linewidth=0.8)
-    lines.set_xticks(places, [label.removeprefix("layer ") for label in labels])
+    lines.set_xticks(places, ticks, **upright)
     lines.set_xlabel("layer of the vision encoder")
     lines.set_ylabel("right, %" + (" (dotted: without the picture)" if blind in table else ""))
     lines.spines[["top", "right"]].set_visible(False)
@@ -34,7 +38,7 @@ def draw_layers(runs: dict[str, list[Outcome]], test: Sequence[Item], blind: str
     best = {name: max(table[label][name][0] for label in labels) or 1.0 for name in groups}
     shares = [[table[label][name][0] / best[name] for label in labels] for name in groups]
     heat.imshow(shares, aspect="auto", cmap="viridis")
-    heat.set_xticks(places, [label.removeprefix("layer ") for label in labels])
+    heat.set_xticks(places, ticks, **upright)
     heat.set_yticks(range(len(groups)), list(groups))
     heat.set_title("share of the best layer", fontsize=10)
     for row, values in enumerate(shares):

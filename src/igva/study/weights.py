@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from igva.data.images import ImageSource, open_image
 from igva.errors import UserError
+from igva.layer_names import group_label, layer_names
 from igva.model.fusion_mean import GroupedFusion
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor, instruction_text
-from igva.plot import group_label
 from igva.train.feature_cache import InstructionCache
 
 Change = Callable[[Tensor], Tensor]  # weights (I, K) or (I, N, K) → the same shape
@@ -38,7 +38,8 @@ def group_names(model: IgvaForConditionalGeneration) -> list[str]:
             f"fusion {model.config.fusion!r} has no layer weights to study: use a model with fusion igva, or another "
             "that weighs its layers"
         )
-    return [group_label(group) for group in groups]
+    names = layer_names(model.config)
+    return [group_label(group, names) for group in groups]
 
 
 def sentence_vectors(

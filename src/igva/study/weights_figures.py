@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from igva.plot import new_figure
+from igva.plot import new_figure, stacked
 from igva.study.paired import LEVEL, Paired, largest
 from igva.study.report import Cell, Table
 
 # Layer groups from low to high: a light-to-dark scale that survives grey print and colour blindness.
 SCALE = "YlGnBu"
+SHORT = 16  # characters of a group's label that need no more room: "layers 1-3" and the like
 
 
 def draw_shares(table: Table, groups: Sequence[str]) -> Any:
@@ -39,8 +40,9 @@ def draw_shares(table: Table, groups: Sequence[str]) -> Any:
     axis.set_xlabel("mean weight")
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
+    columns = 6 if max(map(len, groups)) <= SHORT else 2
     figure.legend(
-        *axis.get_legend_handles_labels(), loc="outside upper center", ncols=min(len(groups), 6), frameon=False
+        *axis.get_legend_handles_labels(), loc="outside upper center", ncols=min(len(groups), columns), frameon=False
     )
     return figure
 
@@ -49,7 +51,10 @@ def draw_heatmaps(tables: Sequence[Table], groups: Sequence[str]) -> Any:
     """Tables of weights side by side; the colour says how far a mean is from that of all questions."""
     shown = [_shown(table) for table in tables]
     most = max(map(len, shown))
-    figure = new_figure((2.6 + 0.85 * len(groups)) * len(tables), 1.6 + 0.42 * most)
+    ticks = list(map(stacked, groups))
+    longest = max(len(line) for tick in ticks for line in tick.split("\n"))
+    room = 0.04 * max(longest - SHORT, 0) + 0.15 * max(tick.count("\n") for tick in ticks)  # inches below the axis
+    figure = new_figure((2.6 + 0.85 * len(groups)) * len(tables), 1.6 + 0.42 * most + room)
     axes = figure.subplots(1, len(tables), squeeze=False)[0]
     numbers = [[[float(row[2 + k] or 0) for k in range(len(groups))] for row in rows] for rows in shown]
     far = max(abs(v - base) for rows in numbers for row in rows for v, base in zip(row, rows[-1], strict=True)) or 0.01
@@ -57,7 +62,7 @@ def draw_heatmaps(tables: Sequence[Table], groups: Sequence[str]) -> Any:
         away = [[value - base for value, base in zip(row, rows[-1], strict=True)] for row in rows]
         image = axis.imshow(away, cmap="RdBu_r", vmin=-far, vmax=far, aspect="auto")
         axis.set_yticks(range(len(rows)), [textwrap.fill(_label(row), 24) for row in kept], fontsize=8)
-        axis.set_xticks(range(len(groups)), groups, rotation=30, ha="right", fontsize=8)
+        axis.set_xticks(range(len(groups)), ticks, rotation=30, ha="right", fontsize=8)
         axis.set_title(table.title, fontsize=10)
         axis.tick_params(length=0)
         for y, row in enumerate(rows):

@@ -21,7 +21,7 @@ export async function modelName() {
   return model;
 }
 
-/** What each layer attends to: `{side, layers: [{layer, map}]}`. */
+/** What each layer attends to: `{side, layers: [{layer, map, name}]}`; name: where the layers have any. */
 export async function attention(image, signal) {
   return (await post("igva/attention", { image }, signal)).json();
 }
@@ -30,7 +30,8 @@ export async function attention(image, signal) {
  * One question about one picture, streamed.
  *
  * @param {{image: string, question: string, signal: AbortSignal}} asked - image: a data URL
- * @param {{mixture: (groups: number[][], weights: number[] | null) => void, text: (piece: string) => void}} hears
+ * @param {{mixture: (groups: number[][], names: string[] | null, weights: number[] | null) => void,
+ *   text: (piece: string) => void}} hears - names: of the groups, where the layers have any
  * @returns {Promise<string>} why the answer ended: "stop", or "length" where it was cut
  */
 export async function ask({ image, question, signal }, hears) {
@@ -44,7 +45,8 @@ export async function ask({ image, question, signal }, hears) {
   let reason = "stop";
   for await (const chunk of events(response)) {
     if (chunk.error) throw new Error(chunk.error.message);
-    if (chunk.igva) hears.mixture(chunk.igva.layer_groups, chunk.igva.layer_weights);
+    const mixed = chunk.igva;
+    if (mixed) hears.mixture(mixed.layer_groups, mixed.layer_names ?? null, mixed.layer_weights);
     const choice = chunk.choices[0];
     if (choice?.delta.content) hears.text(choice.delta.content);
     reason = choice?.finish_reason ?? reason;

@@ -99,7 +99,7 @@ export class Asker {
   async run(question) {
     this.leave();
     const running = (this.running = new AbortController());
-    const entry = { question, answer: "", note: "", groups: [], weights: null };
+    const entry = { question, answer: "", note: "", groups: [], names: null, weights: null };
     const current = () => this.running === running;
     this.error.hidden = true;
     this.busy(true);
@@ -108,9 +108,9 @@ export class Asker {
       const reason = await ask(
         { image: this.image, question, signal: running.signal },
         {
-          mixture: (groups, weights) => {
+          mixture: (groups, names, weights) => {
             if (!current()) return;
-            [entry.groups, entry.weights] = [groups, weights];
+            [entry.groups, entry.names, entry.weights] = [groups, names, weights];
             this.mix(entry);
           },
           text: (piece) => {
@@ -147,7 +147,7 @@ export class Asker {
   }
 
   mix(entry) {
-    this.mixture.show(entry.groups, entry.weights);
+    this.mixture.show(entry);
     this.tells.mixed();
   }
 

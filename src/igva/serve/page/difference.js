@@ -14,12 +14,13 @@ export function showDifference(a, b) {
   root.hidden = !comparable;
   if (!comparable) return;
   const changes = a.weights.map((weight, place) => b.weights[place] - weight);
-  words.textContent = sentence(a.groups, changes);
+  words.textContent = sentence(a, changes);
   const scale = Math.max(SMALLEST_SCALE, ...changes.map(Math.abs));
+  root.classList.toggle("named", Boolean(a.names));
   if (rows.children.length !== changes.length) rows.replaceChildren(...changes.map(row));
   changes.forEach((change, place) => {
     const [name, track, value] = rows.children[place].children;
-    name.textContent = groupName(a.groups[place]);
+    name.textContent = groupName(a.groups[place], a.names?.[place]);
     value.textContent = points(change);
     track.style.setProperty("--length", Math.abs(change) / scale);
     track.classList.toggle("down", change < 0);
@@ -34,10 +35,11 @@ function row() {
   return item;
 }
 
-function sentence(groups, changes) {
+function sentence({ groups, names }, changes) {
   const most = changes.indexOf(Math.max(...changes));
   const least = changes.indexOf(Math.min(...changes));
-  const told = (place) => `${groupName(groups[place]).toLowerCase()} (${points(changes[place])} points)`;
+  const name = (place) => names?.[place] ?? groupName(groups[place]).toLowerCase();
+  const told = (place) => `${name(place)} (${points(changes[place])} points)`;
   if (points(changes[most]) === "0.0") return "Both questions mix the layers alike.";
   return `B takes more from ${told(most)} and less from ${told(least)}.`;
 }

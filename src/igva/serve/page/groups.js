@@ -1,7 +1,8 @@
 // Words and numbers about layer groups.
 
-/** `[1, 2, 3]` → "Layers 1–3". */
-export function groupName(layers) {
+/** A group's own name, or by its numbers: `[1, 2, 3]` → "Layers 1–3". */
+export function groupName(layers, name = null) {
+  if (name) return name;
   if (layers.length === 1) return `Layer ${layers[0]}`;
   const run = layers.every((layer, place) => layer === layers[0] + place);
   return `Layers ${run ? `${layers[0]}–${layers.at(-1)}` : layers.join(", ")}`;

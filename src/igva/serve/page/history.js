@@ -7,7 +7,9 @@ const rows = document.getElementById("history-rows");
 
 /**
  * An answered question.
- * @typedef {{question: string, answer: string, note: string, groups: number[][], weights: number[] | null}} Entry
+ * @typedef {{question: string, answer: string, note: string, groups: number[][], names: string[] | null,
+ *   weights: number[] | null}} Entry - names: of the groups, null where layers have numbers only; weights: null where
+ *   the model has none
  */
 
 export class History {
@@ -54,10 +56,10 @@ export class History {
 }
 
 /** The mixture, as small as a word. */
-function columns({ groups, weights }) {
+function columns({ groups, names, weights }) {
   const chart = text("columns", "");
   if (!weights) return chart;
-  const shares = groups.map((each, place) => `${groupName(each)} ${percent(weights[place])}`);
+  const shares = groups.map((each, place) => `${groupName(each, names?.[place])} ${percent(weights[place])}`);
   chart.setAttribute("role", "img");
   chart.setAttribute("aria-label", shares.join(", "));
   const most = Math.max(...weights);

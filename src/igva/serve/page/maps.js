@@ -21,6 +21,7 @@ export class Maps {
   constructor(marked) {
     this.marked = marked;
     this.groups = [];
+    this.names = null;
     this.layer = 1;
     this.forget();
     turn.addEventListener("change", () => this.update());
@@ -40,12 +41,12 @@ export class Maps {
   /**
    * How the layers are grouped, and how much of each group is in the answers on show.
    *
-   * @param {number[][]} groups
+   * @param {{groups: number[][], names: string[] | null}} mixed
    * @param {{letter: string, weights: number[]}[]} shares - letter: "" where there is one answer only
    */
-  group(groups, shares) {
+  group({ groups, names }, shares) {
     const regrouped = JSON.stringify(groups) !== JSON.stringify(this.groups);
-    [this.groups, this.shares] = [groups, shares];
+    [this.groups, this.names, this.shares] = [groups, names, shares];
     if (regrouped) this.build();
     else this.label();
   }
@@ -91,7 +92,7 @@ export class Maps {
     const chosen = this.loaded.layers.find((each) => each.layer === layer) ?? this.loaded.layers[0];
     this.layer = chosen.layer;
     paint(glow, chosen.map);
-    name.textContent = `Layer ${chosen.layer}`;
+    name.textContent = `Layer ${chosen.layer}${chosen.name ? ` (${chosen.name})` : ""}`;
     const radio = strip.querySelector(`input[value="${chosen.layer}"]`);
     if (radio) radio.checked = true;
     this.marked(chosen.layer);
@@ -127,7 +128,7 @@ export class Maps {
     return block;
   }
 
-  thumb({ layer, map }) {
+  thumb({ layer, map, name: own }) {
     const label = document.createElement("label");
     label.className = "thumb";
     const radio = Object.assign(document.createElement("input"), { type: "radio", name: "layer", value: layer });
@@ -136,7 +137,8 @@ export class Maps {
     const canvas = document.createElement("canvas");
     paint(canvas, map);
     frame.append(Object.assign(new Image(), { src: this.image, alt: "" }), canvas);
-    const number = Object.assign(document.createElement("span"), { className: "thumb-number", textContent: layer });
+    const told = { className: "thumb-number", textContent: own ?? layer };
+    const number = Object.assign(document.createElement("span"), told);
     const word = Object.assign(document.createElement("span"), { className: "visually-hidden", textContent: "Layer " });
     number.prepend(word);
     label.append(radio, frame, number);
@@ -148,7 +150,8 @@ export class Maps {
       const lines = this.shares.map(({ letter, weights }) => {
         return line(`${letter} ${percent(weights[place])}`, weights[place]);
       });
-      bracket.replaceChildren(...(lines.length ? lines : [line(groupName(this.groups[place]), 0)]));
+      const name = groupName(this.groups[place], this.names?.[place]);
+      bracket.replaceChildren(...(lines.length ? lines : [line(name, 0)]));
     });
   }
 }

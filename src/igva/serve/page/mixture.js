@@ -21,10 +21,10 @@ export class Mixture {
     this.layer = null;
   }
 
-  /** @param {number[] | null} weights - null where the model has none */
-  show(groups, weights) {
-    const shape = JSON.stringify(weights ? groups : null);
-    if (shape !== this.shape) this.build(weights ? groups : []);
+  /** @param {import("./history.js").Entry} entry */
+  show({ groups, names, weights }) {
+    const shape = JSON.stringify(weights ? [groups, names] : null);
+    if (shape !== this.shape) this.build(weights ? groups : [], names);
     this.shape = shape;
     if (!weights) {
       this.note.textContent = "This model gives no layer weights.";
@@ -53,20 +53,20 @@ export class Mixture {
     for (const row of this.list.children) row.classList.toggle("marked", Boolean(row.querySelector(".dot.marked")));
   }
 
-  build(groups) {
-    this.list.replaceChildren(...groups.map((layers) => this.row(layers)));
+  build(groups, names) {
+    this.list.replaceChildren(...groups.map((layers, place) => this.row(layers, names?.[place])));
     this.mark(this.layer);
     this.list.offsetWidth; // lay the empty bars out, so that they grow from nothing
   }
 
-  row(layers) {
+  row(layers, own) {
     const row = document.createElement("li");
     row.className = "bar";
     const name = document.createElement("button");
     name.type = "button";
     name.className = "bar-name";
-    name.textContent = groupName(layers);
-    name.title = "Show what these layers look at";
+    name.textContent = groupName(layers, own);
+    name.title = own ? `${groupName(layers)}: show what they look at` : "Show what these layers look at";
     name.addEventListener("click", () => this.look(layers[0]));
     const dots = span("dots", "");
     dots.setAttribute("aria-hidden", "true");

@@ -101,7 +101,7 @@ function refreshMixtures() {
   if (!shown.length) return;
   const whole = wholeTrack(shown.map((each) => each.weights));
   for (const asker of [a, b]) asker.mixture.scale(whole);
-  maps.group(shown.at(-1).groups, shown);
+  maps.group(shown.at(-1), shown);
 }
 
 function startComparison() {
