@@ -126,8 +126,10 @@ class EnsembleVisionModel(PreTrainedModel):
         self.parts = config.parts()
         # First, so that it is found before a list of the same length inside an encoder.
         self.layers = nn.ModuleList([nn.Identity() for _ in range(config.num_hidden_layers)])
+        # In the type this model is made in: an encoder's own config may name the one its checkpoint has.
+        dtype = torch.get_default_dtype()
         self.encoders = nn.ModuleList(
-            [AutoModel.from_config(AutoConfig.for_model(**part.config)) for part in self.parts]
+            [AutoModel.from_config(AutoConfig.for_model(**part.config), dtype=dtype) for part in self.parts]
         )
         self.adapters = nn.ModuleList(
             [
@@ -219,9 +221,10 @@ class LayerAdapter(nn.Module):
 def orthonormal(rows: int, columns: int, seed: int) -> Tensor:
     """A random matrix ``(rows, columns)`` whose shorter side is orthonormal; the same for the same seed."""
     generator = torch.Generator(device="cpu").manual_seed(seed)
-    random = torch.randn(max(rows, columns), min(rows, columns), generator=generator, device="cpu")
-    turn = torch.linalg.qr(random).Q
-    return turn if rows >= columns else turn.T.contiguous()
+    shape = max(rows, columns), min(rows, columns)
+    # Not in the default type, which is what a model is loaded in: there is no decomposition in half precision.
+    turn = torch.linalg.qr(torch.randn(shape, generator=generator, device="cpu", dtype=torch.float32)).Q
+    return (turn if rows >= columns else turn.T.contiguous()).to(torch.get_default_dtype())
 
 
 def layer_widths(encoder: Any, part: EncoderConfig) -> list[int]:
