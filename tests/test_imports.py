@@ -21,7 +21,6 @@ FLOORS = {
     "errors": 0,
     "layer_names": 0,
     "paths": 0,
-    "imagenet": 1,
     "model": 1,
     "registration": 2,
     "testing": 3,
