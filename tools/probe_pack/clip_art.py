@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from probe_pack.files import QUALITY, SIZE, cut_out, encode, numbered, rasterise, read_table, unpacked
+from probe_pack.files import MORE_QUALITY, SIZE, cut_out, encode, numbered, rasterise, read_table, unpacked
 
 HERE = Path(__file__).parent
 STAMPS = "usr/share/tuxpaint/stamps"
@@ -23,7 +23,7 @@ def read_drawing(path: Path) -> Image.Image:
     return cut_out(image, SIZE)
 
 
-def open_clip_art(packages: Path, table: str) -> dict[str, bytes]:
+def open_clip_art(packages: Path, table: str, quality: int) -> dict[str, bytes]:
     """The archive of the drawings of a table (lines "NAME PATH") of Debian's openclipart-png."""
     chosen: dict[str, list[bytes]] = {}
     with unpacked(packages, "openclipart-png") as folder:
@@ -31,7 +31,7 @@ def open_clip_art(packages: Path, table: str) -> dict[str, bytes]:
             if not line.startswith("#"):
                 name, path = line.split(" ", 1)
                 image = read_drawing(folder / "usr/share/openclipart/png" / path)
-                chosen.setdefault(name, []).append(encode(image, quality=QUALITY))
+                chosen.setdefault(name, []).append(encode(image, quality=quality))
     return numbered(chosen)
 
 
@@ -42,5 +42,5 @@ def drawn_stamps(packages: Path) -> dict[str, bytes]:
         for kind, name, path in read_table(STAMPS_TABLE):
             if kind == "drawing":
                 image = read_drawing(folder / STAMPS / path)
-                chosen.setdefault(name, []).append(encode(image, quality=QUALITY))
+                chosen.setdefault(name, []).append(encode(image, quality=MORE_QUALITY))
     return numbered(chosen)

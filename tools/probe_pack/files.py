@@ -12,7 +12,8 @@ import resvg_py
 from PIL import Image
 
 SIZE = 128  # pixels of a drawing's longer side
-QUALITY = 90  # of lossy WebP drawings
+QUALITY = 90  # of lossy WebP drawings of the sets that names.json lists
+MORE_QUALITY = 82  # of those of the other sets
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from probe_pack.files import QUALITY, SIZE, encode, numbered, rasterise, read_table
+from probe_pack.files import MORE_QUALITY, QUALITY, SIZE, encode, numbered, rasterise, read_table
 
 STYLES = {"noto": "noto", "fluent": "fluent-emoji", "twemoji": "twemoji"}  # ours -> npm package
 # Sets that lack some of the names; for training alone, as are the drawings of openclipart.txt.
@@ -95,5 +95,5 @@ def icon_set(packages: Path, package: str) -> dict[str, bytes]:
         for slug in slugs.split():
             image = draw_icon(icons, slug)
             assert image is not None, (package, slug)
-            chosen.setdefault(name, []).append(encode(image, quality=QUALITY))
+            chosen.setdefault(name, []).append(encode(image, quality=MORE_QUALITY))
     return numbered(chosen)

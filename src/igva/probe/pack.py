@@ -41,12 +41,12 @@ class Noun:
 WHOLE = ("noto", "fluent", "twemoji")
 MIXED = "mixed"
 _LISTED = ("noto", "fluent", "noto-v1", "emojione", "fxemoji", "openclipart")  # in names.json
-_MORE = ("stamps-drawn",)  # their files say what they show
+_MORE = ("stamps-drawn", "openmoji", "icon-park", "flat-color-icons", "game-icons", "mdi", "lucide")  # their files say what they show
 MIXTURE = (*_LISTED, *_MORE)
 # Those of ``MIXTURE`` that are drawn in one ink, black: to be given any other.
-SILHOUETTES: tuple[str, ...] = ()
+SILHOUETTES: tuple[str, ...] = ("game-icons", "mdi", "lucide")
 # By hands that no training picture shows, for testing alone.
-HELD_OUT_SETS: tuple[str, ...] = ()
+HELD_OUT_SETS: tuple[str, ...] = ("streamline-freehand-color", "streamline-ultimate-color")
 
 
 @dataclass(frozen=True)
