@@ -173,7 +173,8 @@ class IgvaFusion(GroupedFusion):
     def forward(self, layers: VisionLayers, instruction: Tensor | None) -> FusionOutput:
         if instruction is None:
             raise ValueError("fusion 'igva' needs an instruction for every image: pass instruction_input_ids or embeds")
-        weights = self.allocator(instruction, layers.descriptors[:, 1:], layers.patches[:, 1:])
+        groups = self.groups(layers)
+        weights = self.allocator(instruction, groups.descriptors, groups.patches)
         asked = instruction.ne(0).any(dim=-1)
         aux_loss = self.balance_coef * balance_loss(weights, asked) if self.balance_coef else None
         if self.load_balance_coef:

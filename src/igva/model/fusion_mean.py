@@ -17,7 +17,9 @@ class GroupedFusionConfig(FusionConfig):
 
     num_groups: int = 4  # K; ignored where groups is given
     groups: list[list[int]] | None = None  # explicit layer groups; they may be of any number and size
-    base_layer: int = -2  # its patches come first in the concatenation
+    # Its patches come first in the concatenation. Several, beside each other: for towers of several encoders, in which
+    # no layer has what every question needs. Each widens what the projector reads by D.
+    base_layer: int | list[int] = -2
 
     def resolve_groups(self, num_layers: int) -> tuple[Tap, ...]:
         """The K groups as absolute layer numbers.
@@ -39,22 +41,30 @@ class GroupedFusionConfig(FusionConfig):
 
 
 class GroupedFusion(Fusion):
-    """Base of the fusions that concatenate ``[base, Σ_k w_k F_k]``."""
+    """Base of the fusions that concatenate ``[base, Σ_k w_k F_k]``; the taps of the base layers come first."""
 
     config: GroupedFusionConfig
 
     def __init__(self, config: GroupedFusionConfig, dims: FusionDims):
         super().__init__(config, dims)
         self.layer_groups = config.resolve_groups(dims.num_layers)
-        self.taps = (resolve_tap([config.base_layer], dims.num_layers), *self.layer_groups)
-        self.output_dim = 2 * dims.vision_dim
+        bases = config.base_layer if isinstance(config.base_layer, list) else [config.base_layer]
+        if not bases:
+            raise ValueError("base_layer is an empty list: name at least one layer")
+        self.num_bases = len(bases)
+        self.taps = (*(resolve_tap([layer], dims.num_layers) for layer in bases), *self.layer_groups)
+        self.output_dim = (self.num_bases + 1) * dims.vision_dim
         self.num_tokens = dims.num_patches
 
     def mix(self, layers: VisionLayers, weights: Tensor) -> Tensor:
         """``[base, F]`` with ``F = Σ_k w_k F_k``: ``(I, N, 2D)``; weights ``(I, K)``, or ``(I, N, K)``."""
-        base, groups = layers.patches[:, 0], layers.patches[:, 1:]  # (I, N, D), (I, K, N, D)
+        groups = self.groups(layers).patches  # (I, K, N, D)
         fused = torch.einsum("ik,iknd->ind" if weights.dim() == 2 else "ink,iknd->ind", weights, groups)
-        return torch.cat([base, fused], dim=-1)
+        return torch.cat([*layers.patches[:, : self.num_bases].unbind(1), fused], dim=-1)
+
+    def groups(self, layers: VisionLayers) -> VisionLayers:
+        """Of the taps, those of the groups: ``(I, K, N, D)`` and ``(I, K, D)``."""
+        return VisionLayers(layers.patches[:, self.num_bases :], layers.descriptors[:, self.num_bases :])
 
 
 @dataclass
