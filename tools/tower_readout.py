@@ -29,7 +29,7 @@ from transformers.utils import logging
 
 from igva import build
 from igva.checkpoints.parts import fetch_parts
-from igva.checkpoints.tiny_vision import assemble_vision, preprocessor
+from igva.checkpoints.tiny_vision import VISION_PARTS, assemble_vision, preprocessor
 from igva.data.imagined import Imagination
 from igva.eval.photo_suite import photo_questions
 from igva.model.fusion_base import FusionDims
@@ -89,7 +89,7 @@ class Readout:
     def __init__(self, train: Path, val: Path):
         self.names = [f"d{n}" for n in DINOV2] + [f"e{n}" for n in EFFICIENTNET]
         with tempfile.TemporaryDirectory() as folder:
-            tower = assemble_vision(fetch_parts(), DINOV2, EFFICIENTNET)
+            tower = assemble_vision(fetch_parts(("dinov2", *VISION_PARTS)), DINOV2, EFFICIENTNET)
             tower.save_pretrained(folder)
             Path(folder, "preprocessor_config.json").write_text(json.dumps(preprocessor()))
             self.model, self.processor = build(

@@ -164,7 +164,7 @@ def resolve_part(source: str | Path) -> str:
         return str(vision_folder())
     if part not in PARTS:
         raise UserError(f"there is no {name}: choose from {', '.join(EMBEDDED + part for part in (VISION, *PARTS))}")
-    return str(fetch_parts()[part])
+    return str(fetch_parts([part])[part])
 
 
 def load_vision_tower(source: str | Path, dtype: torch.dtype = torch.float32) -> Any:

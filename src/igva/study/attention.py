@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.model.vision_ensemble import EnsembleVisionConfig
 from igva.model.vision_layers import Tap, VisionLayers, encoder_blocks
 
 
@@ -25,17 +26,22 @@ class Attention:
 
     Attributes:
         keys: ``(L, A, S)``, per layer and head the attention over all tokens, prefix first; each row sums to 1. It is
-            the CLS token's, or the mean over all patches for towers without one.
+            the CLS token's, or the mean over all patches for towers without one. Of a tower of several encoders, not
+            all of which attend, it is each layer's activity in its place.
         prefix: ``P``.
+        activity: whether it is that: how far each patch lies from the mean of all.
     """
 
     keys: Tensor
     prefix: int
+    activity: bool = False
 
     @property
     def source(self) -> str:
-        """Whose attention it is, in words."""
-        return "the CLS token" if self.prefix else "the patches, on average"
+        """What it is, in words."""
+        if self.activity:
+            return "Activity (how far each patch lies from the mean of all)"
+        return f"Attention of {'the CLS token' if self.prefix else 'the patches, on average'}"
 
     def maps(self) -> Tensor:
         """Mean over the heads on the patches, ``(L, side, side)``; what falls on the prefix is left out."""
@@ -52,18 +58,22 @@ def to_grid(patches: Tensor) -> Tensor:
 def tower_attention(
     model: IgvaForConditionalGeneration, pixel_values: Tensor, taps: Sequence[Tap]
 ) -> tuple[Attention, VisionLayers]:
-    """Run the tower once over one picture, ``(1, 3, height, width)``.
+    """Run the tower once over one picture, ``(1, 3, height, width)``; twice, where it has several encoders.
 
     The attention is read as each block computes it: the (A, S, S) matrices of one layer at most are held.
 
     Returns:
-        The attention of every layer, and the layer means of ``taps``.
+        The attention of every layer (or its activity, see ``Attention``), and the layer means of ``taps``.
 
     Raises:
         UserError: the tower gives no attention weights.
     """
     tower, num_layers = model.model.vision_tower, int(model.config.vision.num_hidden_layers)
     patches = int(model.config.num_patches)
+    if model.config.vision.model_type == EnsembleVisionConfig.model_type:
+        pixels = pixel_values.to(model.device)
+        means = model.model.encode_image_layers(pixels, taps)
+        return layer_activity(model.model.encode_image_layers(pixels, [(n,) for n in range(1, num_layers + 1)])), means
     rows: dict[int, Tensor] = {}
     with ExitStack() as stack:
         for layer, block in enumerate(encoder_blocks(tower, num_layers)):
@@ -82,6 +92,13 @@ def tower_attention(
         raise UserError(f"the vision tower {type(tower).__name__} gives no attention weights: there is nothing to draw")
     keys = torch.stack([rows[layer] for layer in range(num_layers)])
     return Attention(keys, keys.shape[-1] - patches), means
+
+
+def layer_activity(layers: VisionLayers) -> Attention:
+    """Of each tap of one picture, ``(1, T, N, D)``, how far the patches lie from their mean, as shares of the whole."""
+    patches = layers.patches[0].float()  # (T, N, D)
+    far = (patches - patches.mean(dim=1, keepdim=True)).norm(dim=-1).clamp_min(1e-9)
+    return Attention((far / far.sum(dim=1, keepdim=True))[:, None].cpu(), prefix=0, activity=True)
 
 
 def _attention_matrix(output: Any, patches: int) -> Tensor | None:

@@ -72,7 +72,7 @@ def study_attention(
             "attention",
             "What each layer attends to",
             draw_layers(seen, maps, [layer_label(layer, named) for layer in range(1, len(maps) + 1)]),
-            f"Attention of {attention.source} over the patches, mean over the heads; every map has a scale of its own.",
+            f"{attention.source} over the patches, mean over the heads; every map has a scale of its own.",
         ),
         Figure(
             "groups",
@@ -155,7 +155,7 @@ def layer_table(attention: Attention, named: Sequence[str] | None = None) -> Tab
         "Attention per layer",
         ["layer", *prefixed, "on patches, %", "spread", "half on, % of patches"],
         rows,
-        f"Attention of {attention.source}. Spread: entropy over the patches, 1 where all get alike. Half on: the "
+        f"{attention.source}. Spread: entropy over the patches, 1 where all get alike. Half on: the "
         "smallest share of the patches that holds half of what the patches get.",
     )
 
@@ -167,7 +167,7 @@ def findings(
     by_gathering = sorted(table.rows, key=lambda row: float(row[-1] or 0))
     sharp, wide = by_gathering[0], by_gathering[-1]
     lines = [
-        f"Attention of {attention.source}: most gathered in layer {sharp[0]}, where half of it lies on {sharp[-1]} % "
+        f"{attention.source}: most gathered in layer {sharp[0]}, where half of it lies on {sharp[-1]} % "
         f"of the patches, and most spread in layer {wide[0]} ({wide[-1]} %)."
     ]
     if attention.prefix:
