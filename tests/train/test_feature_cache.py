@@ -178,3 +178,51 @@ def test_instruction_vectors_are_the_models_own(pair, tmp_path):
     expected = model.model.encode_instruction(*(torch.tensor(value) for value in tokens.values()))[0]
     torch.testing.assert_close(cache(["What?", "Where is it?"]), expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(cache([]), torch.zeros(24))
+
+
+def test_a_single_number_in_the_tower_counts_too(pair):
+    """BatchNorm counts its batches in a buffer without axes."""
+    model, processor = pair
+    model.model.vision_tower.norm = torch.nn.BatchNorm2d(3)
+    before = tower_key(model, processor, model.model.fusion.taps)
+    model.model.vision_tower.norm.num_batches_tracked += 1
+    assert tower_key(model, processor, model.model.fusion.taps) != before
+
+
+def test_sentence_vectors_are_kept_on_disk(pair, tmp_path):
+    model, processor = pair
+    first = InstructionCache(model, processor, tmp_path)
+    first.fill(["What?", "Where is it?"])
+    model.model.encode_instruction = None  # never asked again
+    again = InstructionCache(model, processor, tmp_path)
+    again.fill(["Where is it?", "What?"])
+    for turns in (["What?"], ["Where is it?", "What?"]):
+        assert torch.equal(again(turns), first(turns))
+    assert torch.equal(pickle.loads(pickle.dumps(again))(["What?"]), first(["What?"]))
+    with pytest.raises(TypeError):
+        again.fill(["Who?"])  # not there yet
+
+
+def test_another_encoder_or_pooling_has_other_sentence_vectors(pair, tmp_path):
+    _, processor = pair
+    models = [tiny_model(), tiny_model(seed=1), tiny_model(instruction_pooling="cls")]
+    vectors = []
+    for model in models:
+        cache = InstructionCache(model, processor, tmp_path)
+        cache.fill(["What?"])
+        vectors.append(cache(["What?"]))
+    assert len(list(tmp_path.iterdir())) == 3
+    assert not torch.equal(vectors[0], vectors[1]) and not torch.equal(vectors[0], vectors[2])
+
+
+def test_two_may_write_the_same_sentences_at_once(pair, tmp_path):
+    """Both began before either had written; nothing is left over, and a third reads what is there."""
+    model, processor = pair
+    one, other = (InstructionCache(model, processor, tmp_path) for _ in range(2))
+    one.fill(["What?", "Who?"])
+    other.fill(["What?", "Who?", "Why?"])
+    third = InstructionCache(model, processor, tmp_path)
+    model.model.encode_instruction = None
+    third.fill(["What?", "Who?", "Why?"])
+    torch.testing.assert_close(third(["Who?"]), one(["Who?"]))
+    assert {path.suffix for path in next(tmp_path.iterdir()).iterdir()} == {".json", ".safetensors"}

@@ -62,7 +62,10 @@ def files(tmp_path_factory):
             "stage": "instruct",
             "output": str(folder / "run"),
             "model": {part: str(folder / name / part) for part in ("vision", "text", "instruction")}
-            | {"dtype": "float32", "fusion_kwargs": {"num_groups": 2, "hidden_size": 64, "num_blocks": 1, "num_heads": 2}},
+            | {
+                "dtype": "float32",
+                "fusion_kwargs": {"num_groups": 2, "hidden_size": 64, "num_blocks": 1, "num_heads": 2},
+            },
             "data": {"train": "none.json", "max_length": 512},
             "optim": {"batch_size": 4, "learning_rate": 1e-4, "bf16": False},
         }

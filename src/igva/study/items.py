@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from igva.data.images import ImageSource
+from igva.data.imagined import without_imagined
 from igva.data.records import Record
 from igva.data.sources import read_records
 from igva.errors import UserError
@@ -39,7 +40,7 @@ def read_items(path: str | Path, category_field: str = "category") -> list[Item]
     """Read a file of questions (as ``igva probe build`` and ``igva eval`` know it), or any data that can be trained on.
 
     Of a conversation every pair of question and answer is an item. Samples without a picture, or with several, are
-    left out: a layer's readout looks at one picture.
+    left out: a layer's readout looks at one picture. So are those that imagine a class: the picture does not show it.
 
     Args:
         category_field: the field of an entry that names its category.
@@ -52,7 +53,8 @@ def read_items(path: str | Path, category_field: str = "category") -> list[Item]
     if entries is not None:
         items = [_from_entry(entry, number, path, category_field) for number, entry in enumerate(entries)]
     else:
-        items = [item for record in read_records(path) for item in _from_record(record, category_field)]
+        records = without_imagined(read_records(path))
+        items = [item for record in records for item in _from_record(record, category_field)]
     if not items:
         raise UserError(f"{path} has no question about a single picture: a study needs pictures")
     return items

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,11 +86,11 @@ def pieces(
         loader: DataLoader[Any] = DataLoader(
             work, batch_size=None, num_workers=workers, multiprocessing_context=_context(), collate_fn=_as_it_is
         )
-        iterator = iter(loader)
+        watched = _watched(iter(loader))
         try:
-            yield _watched(iterator)
+            yield watched
         finally:
-            del iterator  # which ends the processes
+            watched.close()  # it alone holds the loader's iterator, which ends the processes when it goes
 
 
 def _context() -> Any:
@@ -105,7 +105,7 @@ def _context() -> Any:
     return context
 
 
-def _watched(iterator: Iterator[Piece]) -> Iterator[Piece]:
+def _watched(iterator: Iterator[Piece]) -> Generator[Piece, None, None]:
     try:
         yield from iterator
     except RuntimeError as error:
