@@ -33,6 +33,19 @@ def test_answer_has_everything(folder, picture, tmp_path):
     assert 0 < timings["encode_s"] <= timings["first_token_s"] <= timings["total_s"]
 
 
+def test_groups_have_names_where_layers_have(ensemble, picture):
+    result = igva.answer(*ensemble, picture(), "What is it?", max_new_tokens=2)
+    told = json.loads(json.dumps(result.to_json()))
+    assert list(told) == ["answer", "model", "layer_groups", "layer_names", "layer_weights", "timings"]
+    assert told["layer_groups"] == [[1, 2, 3], [4, 5], [6, 7]]
+    assert told["layer_names"] == result.group_labels() == ["dinov2.2-4", "eff.3,5", "eff.8,words"]
+
+
+def test_groups_have_numbers_else(folder, picture):
+    result = igva.answer(*igva.load(folder), picture(), "What is it?", max_new_tokens=2)
+    assert result.layer_names is None and result.group_labels() == ["layers 1-2", "layers 3-4"]
+
+
 def test_several_pictures_give_a_row_each(folder, picture):
     model, processor = igva.load(folder)
     result = igva.answer(model, processor, [picture(0), picture(1)], "Which?", max_new_tokens=2)

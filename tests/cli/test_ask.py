@@ -56,6 +56,18 @@ def test_plot(folder, photo, tmp_path, capsys):
     assert width > 600 and height > 300
 
 
+def test_named_layers(ensemble, photo, tmp_path, capsys):
+    for part in ensemble:
+        part.save_pretrained(tmp_path / "model")
+    command = ["ask", photo, "What?", "--model", str(tmp_path / "model"), "--max-new-tokens", "2"]
+    assert entry([*command, "--plot", str(tmp_path / "plot.png")]) == 0
+    bars = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "%" in line]
+    assert bars == ["dinov2.2-4", "eff.3,5", "eff.8,words"]
+    assert (tmp_path / "plot.png").stat().st_size > 0
+    assert entry([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["layer_names"] == bars
+
+
 def huge_png(path):
     """A PNG whose header claims 40,000 × 25,000 pixels."""
 

@@ -65,6 +65,17 @@ def test_layers(data, model, capsys):
     assert settings["readout_per_task"] is True and settings["readout"]["steps"] == 3
 
 
+def test_named_layers(data, ensemble, tmp_path):
+    for part in ensemble:
+        part.save_pretrained(tmp_path / "ensemble")
+    common = [*files(data), "--model", str(tmp_path / "ensemble"), *QUICK]
+    assert entry(["study", "layers", *common, "--layers", "3,7", "--no-blind"]) == 0
+    assert rows(data, "by_category") == ["", "layer 3 (dinov2.4)", "layer 7 (eff.words)", "chance"]
+    common[5] = str(data / "fusions")
+    assert entry(["study", "fusions", *common, "--fusions", "mean:groups=[[1,2],[6,7]]", "--seeds", "1"]) == 0
+    assert "dinov2.2-3 0.50; eff.8,words 0.50" in (data / "fusions/weights.csv").read_text()
+
+
 def test_layers_with_one_readout_and_a_warm_up(data, model):
     arguments = ["--shared", "--no-blind", "--cells", str(data / "cells.json"), "--warm-up-steps", "2", "--layers", "1"]
     assert entry(["study", "layers", *files(data), "--model", model, *QUICK, *arguments]) == 0

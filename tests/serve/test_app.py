@@ -45,6 +45,20 @@ def test_the_answer_is_that_of_the_library(url, small):
         assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] + body["usage"]["completion_tokens"]
 
 
+def test_named_layers(ensemble):
+    expected = answer(*ensemble, picture(0), "What?", max_new_tokens=2)
+    told = {"layer_groups": expected.layer_groups, "layer_names": ["dinov2.2-4", "eff.3,5", "eff.8,words"]}
+    with serving(create_app(*ensemble, Settings("small", limits=LIMITS))) as url:
+        body = chat("What?", PICTURES[0], max_tokens=2)
+        assert ask(url, body).json()["igva"] == told | {"layer_weights": expected.layer_weights}
+        chunks = events(ask(url, body | {"stream": True}))
+        assert [chunk["igva"] for chunk in chunks if "igva" in chunk] == [
+            told | {"layer_weights": expected.layer_weights}
+        ] * 2  # the first and the last
+        refused = httpx.post(f"{url}/igva/attention", json={"image": PICTURES[0]}, timeout=60)
+        assert refused.status_code == 400 and "gives no attention weights" in refused.json()["error"]["message"]
+
+
 def test_several_pictures_and_turns(url, small):
     body = ask(url, chat("Which?", *PICTURES[:2])).json()
     expected = answer(*small, [picture(0), picture(1)], "Which?", max_new_tokens=8)

@@ -67,6 +67,31 @@ def test_fusions_are_ranked_and_a_second_call_trains_nothing(material, dims, tmp
         study_fusions(never, variants, material.test, tmp_path, **options | {"settings": {"train_questions": 9}})
 
 
+def test_named_layers(material, dims, tmp_path):
+    """Names stand beside the numbers in what is written; the runs are those of a study without."""
+    names = ["v.low", "v.2", "v.3", "v.top"]
+    quick = ReadoutSettings(steps=2, width=16, blocks=1)
+    run = layer_run(material, quick, dims, False)
+    for out in (tmp_path / "plain", tmp_path / "named"):
+        named = names if out.name == "named" else None
+        study_layers(run, [1, 4], material.test, out, seeds=1, blind=True, names=named, settings=SETTINGS)
+    assert list(table(tmp_path / "plain", "normalised")) == ["layer", "layer 1", "layer 4"]
+    assert list(table(tmp_path / "named", "normalised")) == ["layer", "layer 1 (v.low)", "layer 4 (v.top)"]
+    assert list(table(tmp_path / "named", "by_task"))[1:3] == ["layer 1 (v.low)", "layer 4 (v.top)"]
+    files = [{file.name for file in (tmp_path / out / "runs").iterdir()} for out in ("plain", "named")]
+    assert files[0] == files[1] and "layer_1-s0.json" in files[0]
+
+    variants = parse_variants(["mean:num_groups=2", "single"], dims)
+    options = {"dims": dims, "seeds": 1, "reference": "single", "settings": SETTINGS}
+    for out, named, told in (
+        ("plain", None, "0.50 0.50"),
+        ("named", names, "v.low,2 0.50; v.3,top 0.50"),
+    ):
+        run = fusion_run(material, quick, dims)
+        study_fusions(run, variants, material.test, tmp_path / "fusions" / out, names=named, **options)
+        assert table(tmp_path / "fusions" / out, "weights")["mean:num_groups=2"][2] == told
+
+
 def test_a_stopped_study_goes_on(material, dims, tmp_path):
     run, calls = fusion_run(material, ReadoutSettings(steps=2, width=16, blocks=1), dims), []
 

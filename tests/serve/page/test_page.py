@@ -121,6 +121,44 @@ def test_one_scale_for_both(visit, through):
     assert fills == pytest.approx([share * whole for share in (0.4, 0.35, 0.25, 0.9, 0.06, 0.04)], abs=1.5)
 
 
+def test_named_layers(visit, through):
+    names = ["DINOv2.2-4", "DINOv2.5-12 + efficientnet.3-5,head", "efficientnet.words"]
+    asked = 0
+
+    async def named(piece):
+        nonlocal asked
+        if b'"igva"' not in piece:
+            return piece
+        chunk = json.loads(piece.removeprefix(b"data: "))
+        asked += "content" in chunk["choices"][0]["delta"]
+        weights = [0.4, 0.35, 0.25] if asked == 1 else [0.3, 0.35, 0.35]
+        chunk["igva"] = {"layer_groups": [[1, 2, 3], [4, 5], [6]], "layer_names": names, "layer_weights": weights}
+        return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+    page = visit(through(named))
+    page.example()
+    page.ask("What?")
+    assert page.shares() == dict(zip(names, (40, 35, 25), strict=True))
+    titles = [name.get_attribute("title") for name in page.all(".bar-name")]
+    assert titles[0] == "Layers 1–3: show what they look at" and titles[2].startswith("Layer 6: ")
+    page.one("#compare").click()
+    page.ask("And this?", "B")
+    assert page.text("#difference-words") == (
+        "B takes more from efficientnet.words (+10.0 points) and less from DINOv2.2-4 (−10.0 points)."
+    )
+    assert [row.text.split("\n")[0] for row in page.all("#difference-rows li")] == names
+    assert page.one(".columns").get_attribute("aria-label") == (
+        "DINOv2.2-4 30.0%, DINOv2.5-12 + efficientnet.3-5,head 35.0%, efficientnet.words 35.0%"
+    )
+    spills = """return [...document.querySelectorAll(".bar-name, .difference-name")].filter(
+      (each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.textContent)"""
+    for width in (1280, 360):
+        page.size(width)
+        assert page.js("return document.documentElement.scrollWidth") <= width
+        assert page.js(spills) == []
+    assert page.complaints() == []
+
+
 def test_a_model_that_mixes_nothing(visit):
     with serving(create_app(*stirred(fusion="single"), Settings("small"))) as url:
         page = visit(url)
