@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
     AddedToken,
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,26 +20,24 @@ from transformers import (
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.utils import cached_file, is_bitsandbytes_available
 
-from igva.checkpoints.parts import PARTS, fetch_parts
-from igva.checkpoints.tiny_vision import vision_folder
 from igva.data.templates import TEMPLATES
+from igva.ensembles import load_ensemble, unnormalised_pictures
 from igva.errors import UserError
 from igva.model.configuration_igva import IgvaConfig
 from igva.model.fusions import build_fusion
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.model.projector import build_projector
+from igva.part_sources import load_vision_tower, resolve_part
 from igva.registration import register
 
 register()
 
 IMAGE_TOKEN = "<image>"
-EMBEDDED = "embedded:"
-VISION = "vision"  # the tower that is put together from several of the embedded parts
 
 
 def build(
-    vision: str | Path,
+    vision: str | Path | Sequence[Any],
     text: str | Path,
     instruction: str | Path | None = None,
     fusion: str = "igva",
@@ -49,19 +47,22 @@ def build(
     dtype: torch.dtype = torch.float32,
     attention: str | None = None,
     quantize: str | None = None,
+    vision_grid: int | None = None,
     **config: Any,
 ) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
     """A new model from pretrained parts; fusion and projector are freshly initialised.
 
     Args:
         vision, text, instruction: folders, hub ids, or ``embedded:vision`` and so on, the small parts igva brings.
-            A vision checkpoint may be a whole CLIP or SigLIP; its vision half is taken. ``instruction`` may be
-            left out for a fusion that needs none.
+            A vision checkpoint may be a whole CLIP or SigLIP; its vision half is taken. A list of several makes
+            one tower of them: see ``igva.ensembles.ensemble_config``. ``instruction`` may be left out for a fusion
+            that needs none.
         fusion: a name of the fusion table; ``fusion_kwargs`` are its own options.
         chat_template: overrides the language model's: a name of ``data/templates.py``, or a template.
         attention: transformers' ``attn_implementation`` of the language model; default: its choice.
         quantize: ``nf4`` keeps the language model's linear layers in 4 bits (needs bitsandbytes); such a model can
             be trained through adapters but not saved.
+        vision_grid: cells to the side of the common grid, where ``vision`` is a list.
         config: further fields of ``IgvaConfig``.
 
     Returns:
@@ -70,8 +71,8 @@ def build(
     Raises:
         UserError: the parts do not fit together, in one line.
     """
-    vision, text = resolve_part(vision), resolve_part(text)
-    tower = load_vision_tower(vision, dtype)
+    text = resolve_part(text)
+    tower, images = _vision(vision, vision_grid, dtype)
     language = load_language_model(text, dtype, attention, quantize)
     tokenizer = AutoTokenizer.from_pretrained(text)
     image_token_id = add_image_token(tokenizer, language)
@@ -98,7 +99,7 @@ def build(
         model.model.language_model.set_attn_implementation(attention)
     set_generation_config(model, language.generation_config, image_token_id)
     processor = IgvaProcessor(
-        AutoImageProcessor.from_pretrained(vision),
+        images,
         tokenizer,
         instruction_tokenizer,
         chat_template=TEMPLATES.get(chat_template or "", chat_template) or tokenizer.chat_template,
@@ -107,6 +108,17 @@ def build(
         use_instructions=model.model.fusion.needs_instruction,
     )
     return model.eval(), processor
+
+
+def _vision(vision: str | Path | Sequence[Any], grid: int | None, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The tower and its image processor."""
+    if not isinstance(vision, (str, Path)):
+        tower = load_ensemble(vision, grid, dtype)
+        return tower, unnormalised_pictures(tower.config)
+    if grid is not None:
+        raise UserError("vision_grid is the common grid of several encoders: leave it out, or give a list of them")
+    source = resolve_part(vision)
+    return load_vision_tower(source, dtype), AutoImageProcessor.from_pretrained(source)
 
 
 def _assemble(
@@ -148,29 +160,6 @@ def load_language_model(source: str, dtype: torch.dtype, attention: str | None, 
             bnb_4bit_compute_dtype=dtype,
         )
     return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
-
-
-def resolve_part(source: str | Path) -> str:
-    """The folder or hub id of a part; ``embedded:NAME`` is fetched and converted when first asked for.
-
-    Raises:
-        UserError: there is no such embedded part.
-    """
-    name = str(source)
-    if not name.startswith(EMBEDDED):
-        return name
-    part = name.removeprefix(EMBEDDED)
-    if part == VISION:
-        return str(vision_folder())
-    if part not in PARTS:
-        raise UserError(f"there is no {name}: choose from {', '.join(EMBEDDED + part for part in (VISION, *PARTS))}")
-    return str(fetch_parts([part])[part])
-
-
-def load_vision_tower(source: str | Path, dtype: torch.dtype = torch.float32) -> Any:
-    """The vision model of a checkpoint; of a text-and-vision checkpoint, its vision half."""
-    config = AutoConfig.from_pretrained(source)
-    return AutoModel.from_pretrained(source, config=getattr(config, "vision_config", config), dtype=dtype)
 
 
 def add_image_token(tokenizer: Any, language: Any) -> int:

@@ -23,13 +23,16 @@ from transformers import (
 )
 
 from igva.model.configuration_igva import IgvaConfig
+from igva.model.efficientnet_lite import EfficientNetLiteConfig, WordsLayer
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
+from igva.model.vision_ensemble import EnsembleVisionConfig
 from igva.registration import register
 
 register()
 
 TOWERS = ("clip", "siglip", "dinov2", "dinov2_with_registers", "vit")
+ENSEMBLE = "ensemble"  # a tower of two encoders, which tiny_model takes in place of one of TOWERS
 LANGUAGE_MODELS = ("llama", "qwen3")
 INSTRUCTION_ENCODERS = ("bert", "mpnet")
 
@@ -183,7 +186,9 @@ def _learnt(split: Any, texts: Sequence[str], alphabet: list[str]) -> dict[str, 
 
 
 def vision_config(kind: str, layers: int = 4) -> Any:
-    """A 28-pixel tower of four 14-pixel patches, 32 wide."""
+    """A 28-pixel tower of four 14-pixel patches, 32 wide: one of ``TOWERS``, or ``ENSEMBLE``, which has four layers."""
+    if kind == ENSEMBLE:
+        return ensemble_config()
     names = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
     size: dict[str, Any] = {
         "hidden_size": 32,
@@ -196,6 +201,44 @@ def vision_config(kind: str, layers: int = 4) -> Any:
     if kind.startswith("dinov2"):
         del size["intermediate_size"]
     return AutoConfig.for_model(names.get(kind, kind), **size)
+
+
+def efficientnet_config(word_size: int = 0) -> EfficientNetLiteConfig:
+    """Two stages: the maps of layers 1 to 4 have 8, 12, 24 and, where there are words, ``word_size`` channels."""
+    stages = [[1, 3, 1, 1, 8], [2, 5, 2, 2, 12]]
+    return EfficientNetLiteConfig(
+        stages=stages, stem_size=8, head_size=24, num_classes=10, word_size=word_size, image_size=32
+    )
+
+
+def ensemble_config() -> EnsembleVisionConfig:
+    """Layers 2 and 4 of a DINOv2 24 wide, stage 2 and the words of an EfficientNet, as layers 1 to 4, 32 wide."""
+    dinov2 = vision_config("dinov2")
+    dinov2.hidden_size = 24
+    own = {"image_size": 28, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.3], "patches": 2}
+    other = {"image_size": 24, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "stack": {"2": 2}, "plain": [4]}
+    return EnsembleVisionConfig(
+        encoders=[
+            {"name": "dinov2", "config": dinov2.to_dict(), "layers": [2, 4], **own},
+            {
+                "name": "efficientnet",
+                "config": efficientnet_config(word_size=32).to_dict(),
+                "layers": [2, 4],
+                "layer_names": {"4": "words"},
+                **other,
+            },
+        ],
+        hidden_size=32,
+        grid=2,
+        image_size=28,
+    )
+
+
+def _give_words(tower: Any) -> None:
+    """Random vectors for the classes of a words layer, which come out of a checkpoint and start as zeros."""
+    for module in tower.modules():
+        if isinstance(module, WordsLayer):
+            module.vectors.normal_()
 
 
 def text_config(kind: str = "llama", vocab_size: int = 260) -> Any:
@@ -263,6 +306,7 @@ def tiny_model(
             **config,
         )
     )
+    _give_words(model.model.vision_tower)
     model.generation_config.suppress_tokens = [SPECIALS.index("<image>")]
     model.generation_config.pad_token_id = 0
     return model.eval()
@@ -289,9 +333,11 @@ def save_tiny_parts(
         "text": AutoModelForCausalLM.from_config(text_config(language, len(words))),
         "instruction": AutoModel.from_config(instruction_config(encoder)),
     }
+    _give_words(models["vision"])
     for name, model in models.items():
         model.save_pretrained(folder / name)
-    tiny_image_processor(vision_config(tower).image_size).save_pretrained(folder / "vision")
+    config = models["vision"].config
+    tiny_image_processor(config.image_size, tower != ENSEMBLE).save_pretrained(folder / "vision")
     words.save_pretrained(folder / "text")
     tiny_tokenizer().save_pretrained(folder / "instruction")
     return {name: str(folder / name) for name in models}
@@ -322,14 +368,17 @@ def save_tiny_llava(folder: Path, layers: int = 4) -> str:
     return str(folder)
 
 
-def tiny_image_processor(side: int) -> Any:
-    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+def tiny_image_processor(side: int, normalize: bool = True) -> Any:
+    """Resizes and crops to a square; an ensemble's does not normalise."""
+    crop = {"height": side, "width": side}
+    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size=crop, do_normalize=normalize)
 
 
 def tiny_processor(model: IgvaForConditionalGeneration) -> IgvaProcessor:
     """The processor that fits a ``tiny_model``."""
+    normalize = not isinstance(model.config.vision_config, EnsembleVisionConfig)
     return IgvaProcessor(
-        tiny_image_processor(model.config.input_size),
+        tiny_image_processor(model.config.input_size, normalize),
         tiny_tokenizer(),
         tiny_tokenizer() if model.config.instruction_config is not None else None,
         num_image_tokens=model.model.fusion.num_tokens,

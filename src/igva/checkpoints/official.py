@@ -34,15 +34,15 @@ from igva.building import (
     IMAGE_TOKEN,
     add_image_token,
     grow_vocabulary,
-    resolve_part,
     sentence_encoder_settings,
     set_generation_config,
 )
 from igva.data.templates import TEMPLATES
-from igva.errors import UserError
+from igva.errors import UserError, first_line
 from igva.model.configuration_igva import IgvaConfig
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
+from igva.part_sources import resolve_part
 
 TEXT_TYPES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_qwen": "qwen2"}
 
@@ -207,11 +207,6 @@ def load_sentence_encoder(source: str, dtype: torch.dtype) -> SentenceEncoder:
     except LOAD_ERRORS as error:
         raise UserError(f"--instruction-encoder {source} cannot be loaded: {first_line(error)}") from error
     return SentenceEncoder(model, tokenizer, settings)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a message, for errors that are one line."""
-    return str(error).strip().split("\n")[0]
 
 
 def some_names(names: Iterable[str]) -> str:

@@ -6,6 +6,8 @@ new allocator says, nothing of it arrives until training moves the zeros.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,20 @@ from transformers.utils import cached_file
 from igva.answering import check_model_folder
 from igva.checkpoints.official import (
     LOAD_ERRORS,
+    TOWER,
     Conversion,
     SentenceEncoder,
-    first_line,
     load_sentence_encoder,
     some_names,
 )
-from igva.errors import UserError
+from igva.ensembles import Source, assemble, encoder_kind, joined, load_encoder, name_apart, pixel_settings, read_encoder
+from igva.errors import UserError, first_line
 from igva.model.configuration_igva import IgvaConfig
 from igva.model.fusions import build_fusion
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
+from igva.model.vision_ensemble import EncoderConfig, EnsembleVisionConfig, EnsembleVisionModel
+from igva.model.vision_layers import resolve_layer, split_layers
 
 # Tower → tokens before the patches. Towers of variable resolution have no fixed number of visual tokens.
 PREFIX_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
@@ -40,6 +45,7 @@ def retrofit_llava(
     *,
     instruction_dim: int | None = None,
     num_groups: int = 4,
+    add_vision: Sequence[Any] = (),
     **fusion_options: Any,
 ) -> Conversion:
     """Make an IGVA model of a LLaVA one; its outputs are the same until it is trained.
@@ -49,7 +55,10 @@ def retrofit_llava(
         instruction_encoder: folder or hub id of the sentence encoder. Without it the model takes
             ``instruction_embeds``.
         instruction_dim: their width in that case; default 768.
-        num_groups: ``K``, into how many groups the vision tower's layers are split.
+        num_groups: ``K``, into how many groups the vision tower's layers are split; with ``add_vision`` those of each
+            encoder.
+        add_vision: further encoders, as ``igva.ensembles.ensemble_config`` takes them: the tower becomes one of several
+            encoders, of which LLaVA's is the first.
         fusion_options: further options of the fusion ``igva``; the defaults are the paper's.
 
     Raises:
@@ -59,10 +68,18 @@ def retrofit_llava(
     _refuse_unsupported(source, config, num_groups)
     llava = _load_llava(source, config)
     encoder = load_sentence_encoder(instruction_encoder, llava.dtype) if instruction_encoder else None
+    width = _instruction_width(encoder, instruction_dim)
     options = {"num_groups": num_groups, "base_layer": config.vision_feature_layer, **fusion_options}
+    tower = None
+    if add_vision:
+        ensemble = widened_tower(source, config, add_vision)
+        options = {**ensemble_options(ensemble, config.vision_feature_layer, num_groups), **fusion_options}
+        added = zip(add_vision, ensemble.parts()[1:], strict=True)
+        encoders = [load_encoder(Source.of(entry).source, part, llava.dtype) for entry, part in added]
+        tower = assemble(ensemble, [llava.model.vision_tower, *encoders], llava.dtype)
     try:
-        igva_config = _config(config, encoder, _instruction_width(encoder, instruction_dim), options)
-        tensors = _tensors(llava, igva_config)
+        igva_config = _config(config, tower.config if tower else config.vision_config, encoder, width, options)
+        tensors = _tensors(llava, igva_config, tower)
     except ValueError as error:
         raise UserError(f"{source}: {first_line(error)}") from error
     if encoder is not None:
@@ -75,6 +92,63 @@ def retrofit_llava(
     notes: list[str] = []
     processor = _processor(source, model, encoder, notes)
     return Conversion(model.eval(), processor, "the allocator and the projector (igva train)", notes)
+
+
+def widened_tower(source: str, config: LlavaConfig, add_vision: Sequence[Any]) -> EnsembleVisionConfig:
+    """The tower of a LLaVA with further encoders beside it; no weights are read.
+
+    LLaVA's own gets its pixels as they always came and gives its layers as they are, on its own grid and of its own
+    width: what the others give is brought there. They see the same pixels, already normalised for it.
+
+    Raises:
+        UserError: the source has no image processor, or an encoder cannot be one of an ensemble.
+    """
+    vision = config.vision_config
+    layers = list(range(1, vision.num_hidden_layers + 1))
+    size, mean, std = pixel_settings(source, source, vision)
+    if size != vision.image_size:
+        raise UserError(f"{source}: its image processor makes {size} pixels, its tower sees {vision.image_size}")
+    own = EncoderConfig(
+        name=encoder_kind(vision),
+        config=vision.to_dict(),
+        layers=layers,
+        image_size=size,
+        image_mean=[0.0] * 3,
+        image_std=[1.0] * 3,
+        patches=size // vision.patch_size,
+        plain=layers,
+    )
+    sources = [Source.of(entry) for entry in add_vision]
+    parts = [own, *(read_encoder(added).part for added in sources)]
+    name_apart(parts, [own.name, *(added.name for added in sources)])
+    for part in parts[1:]:
+        # x = p · std + mean are pixels from 0 to 1, p those that come.
+        part.image_mean = [(m - a) / s for m, a, s in zip(part.image_mean, mean, std, strict=True)]
+        part.image_std = [own_std / s for own_std, s in zip(part.image_std, std, strict=True)]
+    return joined(parts, vision.hidden_size, size // vision.patch_size, size)
+
+
+def ensemble_options(ensemble: EnsembleVisionConfig, base_layer: int, num_groups: int) -> dict[str, Any]:
+    """Options of the fusion: LLaVA's layer as the base, and groups none of which spans two encoders.
+
+    Raises:
+        UserError: there is no such base layer, or an encoder has fewer layers than groups.
+    """
+    parts = ensemble.parts()
+    groups: list[list[int]] = []
+    for part, before in zip(parts, itertools.accumulate((len(p.layers) for p in parts), initial=0), strict=False):
+        try:
+            split = split_layers(len(part.layers), num_groups)
+        except ValueError as error:
+            raise UserError(f"encoder {part.name}: {error}: choose a smaller --num-groups") from error
+        groups += [[before + layer for layer in group] for group in split]
+    try:
+        base = resolve_layer(base_layer, len(parts[0].layers))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if base == 0:
+        raise UserError("a LLaVA that reads what enters its tower's first layer cannot get a further encoder")
+    return {"groups": groups, "base_layer": base}
 
 
 def _llava_config(source: str) -> LlavaConfig:
@@ -148,9 +222,11 @@ def _instruction_width(encoder: SentenceEncoder | None, given: int | None) -> in
     return width
 
 
-def _config(config: Any, encoder: SentenceEncoder | None, width: int, options: dict[str, Any]) -> IgvaConfig:
+def _config(
+    config: Any, vision: Any, encoder: SentenceEncoder | None, width: int, options: dict[str, Any]
+) -> IgvaConfig:
     return IgvaConfig(
-        vision_config=config.vision_config,
+        vision_config=vision,
         text_config=config.text_config,
         instruction_config=encoder.model.config if encoder else None,
         instruction_dim=width,
@@ -164,15 +240,20 @@ def _config(config: Any, encoder: SentenceEncoder | None, width: int, options: d
     )
 
 
-def _tensors(llava: Any, config: IgvaConfig) -> dict[str, Tensor]:
+def _tensors(llava: Any, config: IgvaConfig, tower: EnsembleVisionModel | None) -> dict[str, Tensor]:
     """LLaVA's weights under our names, its projector widened by zeros, and a freshly drawn fusion.
+
+    Where there is a ``tower`` it holds LLaVA's, and takes its place.
 
     The fusion is the same each time: the same source gives the same files.
     """
     tensors = {
         name.replace("model.multi_modal_projector.", "model.projector."): tensor
         for name, tensor in llava.state_dict().items()
+        if tower is None or not name.startswith(TOWER)
     }
+    if tower is not None:
+        tensors |= {f"{TOWER}{name}": tensor for name, tensor in tower.state_dict().items()}
     old = tensors["model.projector.linear_1.weight"]  # (H, D), its columns are the base layer's channels
     tensors["model.projector.linear_1.weight"] = torch.cat([old, torch.zeros_like(old)], dim=1)  # (H, 2D)
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""The embedded default: three small pretrained parts from the package index and the weights that igva ships."""
+"""The embedded default: four small pretrained parts from the package index and the weights that igva ships."""
 
 from __future__ import annotations
 
@@ -49,12 +49,15 @@ def licences() -> dict[str, str]:
     parts = {name: f"{part.licence}: {part.description} ({part.wheel} {part.version})" for name, part in PARTS.items()}
     return {
         **parts,
+        "class names": "WordNet 3.0 licence: names and kinds of ImageNet's classes (imagenet/LICENSE-wordnet.txt)",
         "igva's weights": "Apache-2.0: allocator, projector and LoRA, trained by igva's own recipes",
     }
 
 
 def verify_tiny() -> None:
     """Hash every file that was fetched; a damaged part is removed, and what was made of it, to be fetched again."""
+    from igva.checkpoints.tiny_vision import vision_path
+
     for name in PARTS:
         if not part_present(name):
             continue
@@ -62,7 +65,8 @@ def verify_tiny() -> None:
             verify_part(name)
         except UserError:
             shutil.rmtree(part_folder(name))
-            shutil.rmtree(tiny_path(), ignore_errors=True)
+            for made_of_it in (vision_path(), tiny_path()):
+                shutil.rmtree(made_of_it, ignore_errors=True)
 
 
 def tiny_folder() -> Path:

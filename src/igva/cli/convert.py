@@ -28,7 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="width of the instruction vectors where no encoder is given (default 768)",
     )
     llava.add_argument(
-        "--num-groups", type=int, default=4, metavar="K", help="groups the vision layers are split into (default 4)"
+        "--num-groups",
+        type=int,
+        default=4,
+        metavar="K",
+        help="groups the vision layers, of each encoder, are split into (default 4)",
+    )
+    llava.add_argument(
+        "--add-vision",
+        nargs="+",
+        default=[],
+        metavar="ENCODER",
+        help="further vision encoders beside its own: folders, hub ids, embedded:dinov2, timm:NAME",
     )
     for kind in (official, llava):
         kind.add_argument("target", metavar="DST", help="new or empty folder")
@@ -76,6 +87,7 @@ def convert(args: argparse.Namespace) -> "Conversion":
         args.instruction_encoder,
         instruction_dim=args.instruction_dim,
         num_groups=args.num_groups,
+        add_vision=args.add_vision,
     )
 
 

@@ -146,7 +146,10 @@ def fingerprint(model: torch.nn.Module) -> str:
     """
     digest = hashlib.sha256()
     config = getattr(model, "config", None)
-    digest.update(json.dumps([getattr(config, name, None) for name in _WAYS]).encode())
+    ways = [getattr(config, name, None) for name in _WAYS]
+    if encoders := getattr(getattr(config, "vision_config", None), "encoders", None):
+        ways.append(encoders)  # an ensemble's: which layers, and what pixels each encoder is given
+    digest.update(json.dumps(ways).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())
         flat = value.detach().reshape(-1)

@@ -1,6 +1,7 @@
 """EfficientNet-Lite, an ImageNet classifier read as a pile of maps; the last of them says in words what it sees.
 
-Letters: ``I`` images, ``C`` channels, ``V`` classes, ``E`` width of the words layer, ``h``, ``w`` a map's height and width.
+Letters: ``I`` images, ``C`` channels, ``V`` classes, ``E`` width of the words layer, ``h``, ``w`` the height and width
+of a map.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from transformers.modeling_outputs import BaseModelOutputWithNoAttention
 
 # Stages of Lite-0: blocks, kernel, stride of the first block, expansion, output channels.
 # github.com/tensorflow/tpu, models/official/efficientnet/lite (Apache-2.0).
-STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))  # fmt: skip
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
 
 
 class EfficientNetLiteConfig(PreTrainedConfig):
@@ -119,6 +128,7 @@ class EfficientNetLiteModel(PreTrainedModel):
     base_model_prefix = "efficientnet_lite"
     main_input_name = "pixel_values"
     input_modalities = ("image",)
+    _no_split_modules = ["ConvNorm", "InvertedResidual", "WordsLayer"]  # noqa: RUF012
 
     def __init__(self, config: EfficientNetLiteConfig):
         super().__init__(config)
@@ -132,9 +142,7 @@ class EfficientNetLiteModel(PreTrainedModel):
                 size = size_out
             self.stages.append(stage)
         self.head = ConvNorm(size, config.head_size, 1, eps)
-        self.words = (
-            WordsLayer(config.head_size, config.num_classes, config.word_size) if config.word_size else None
-        )
+        self.words = WordsLayer(config.head_size, config.num_classes, config.word_size) if config.word_size else None
         self.post_init()
 
     def forward(

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.modeling_outputs import BaseModelOutput
 
 from .efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteModel
-from .vision_layers import position_arguments, resolve_layer, run_tower
+from .vision_layers import position_arguments, run_tower
 
 
 @dataclass
@@ -34,6 +34,7 @@ class EncoderConfig:
         plain: layers that pass as they are; the others are brought to mean 0 and variance 1 over their channels.
         stack: layer, as text → how many places to the side of a cell are put beside each other in the channels.
             Of other layers they are averaged.
+        sizes: channels of each of the layers; None where the encoder's config says it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class EncoderConfig:
     layer_names: dict[str, str] = field(default_factory=dict)
     plain: list[int] = field(default_factory=list)
     stack: dict[str, int] = field(default_factory=dict)
+    sizes: list[int] | None = None
 
 
 class EnsembleVisionConfig(PreTrainedConfig):
@@ -68,13 +70,10 @@ class EnsembleVisionConfig(PreTrainedConfig):
         if len(set(names)) < len(names):
             raise ValueError(f"two encoders of an ensemble have the same name: {', '.join(names)}")
         for part in self.parts():
-            depth = encoder_depth(part)
-            for layer in part.layers:
-                if layer < 1:
-                    raise ValueError(f"encoder {part.name} cannot give layer {layer}: count its layers from 1")
-                resolve_layer(layer, depth)
-        if self.image_size % self.grid:
-            raise ValueError(f"image_size {self.image_size} is not a multiple of the {self.grid} cells of a side")
+            check_encoder(part)
+        # Other code divides the input by a cell's side, rounded down, and must come upon the grid.
+        if self.grid < 1 or self.grid > self.image_size or self.image_size // self.patch_size != self.grid:
+            raise ValueError(f"a grid of {self.grid}×{self.grid} cells does not fit an image_size of {self.image_size}")
         super().__post_init__(**kwargs)
 
     def parts(self) -> list[EncoderConfig]:
@@ -97,11 +96,33 @@ class EnsembleVisionConfig(PreTrainedConfig):
         return [f"{part.name}.{part.layer_names.get(str(n), n)}" for part in self.parts() for n in part.layers]
 
 
+def check_encoder(part: EncoderConfig) -> None:
+    """Raise ``ValueError`` where an encoder cannot give what is asked of it, as far as its config says."""
+    name, layers = f"encoder {part.name}", part.layers
+    if not layers:
+        raise ValueError(f"{name} contributes no layer: name one, or leave the encoder out")
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"{name} names a layer twice: {layers}")
+    depth = encoder_depth(part)
+    for layer in layers:
+        if not 1 <= layer <= depth:
+            raise ValueError(f"{name} has no layer {layer}: choose from 1 to {depth}")
+    if part.patches is not None:
+        side = part.image_size // int(AutoConfig.for_model(**part.config).patch_size)
+        if part.patches != side:
+            raise ValueError(f"{name} sees {side}×{side} patches at image_size {part.image_size}, not {part.patches}")
+
+
 def encoder_depth(part: EncoderConfig) -> int:
     """How many layers an encoder has after its embedding or stem, as far as its config says."""
     config = AutoConfig.for_model(**part.config)
     depth = getattr(config, "num_hidden_layers", None) or len(getattr(config, "depths", None) or ())
     return int(depth or max(part.layers))  # timm's configs do not say
+
+
+def first_map(config: Any) -> int:
+    """The layer that is an encoder's first map: 0, what it calls stem or embedding; timm's models leave that out."""
+    return 1 if config.model_type == "timm_wrapper" else 0
 
 
 class EnsembleVisionModel(PreTrainedModel):
@@ -131,14 +152,11 @@ class EnsembleVisionModel(PreTrainedModel):
         self.encoders = nn.ModuleList(
             [AutoModel.from_config(AutoConfig.for_model(**part.config), dtype=dtype) for part in self.parts]
         )
-        self.adapters = nn.ModuleList(
-            [
-                LayerAdapter(width, config.hidden_size, config.grid, part, layer)
-                for part, encoder in zip(self.parts, self.encoders, strict=True)
-                for layer, width in zip(part.layers, layer_widths(encoder, part), strict=True)
-            ]
-        )
+        self.adapters = make_adapters(config, self.encoders)
         self.post_init()
+        # What must stay whole when a model is spread over devices; transformers asks direct children only.
+        whole = (getattr(encoder, "_no_split_modules", None) or () for encoder in self.encoders)
+        self._no_split_modules = set().union(*whole)
 
     def forward(self, pixel_values: Tensor, layers: Sequence[int] | None = None, **kwargs: Any) -> BaseModelOutput:
         """Run the encoders whose layers are wanted.
@@ -218,25 +236,36 @@ class LayerAdapter(nn.Module):
         return tokens if self.matrix is None else tokens @ self.matrix.T.to(tokens.dtype)
 
 
+def make_adapters(config: EnsembleVisionConfig, encoders: Sequence[Any]) -> nn.ModuleList:
+    """One ``LayerAdapter`` per layer, the first first, with matrices as they start."""
+    return nn.ModuleList(
+        [
+            LayerAdapter(width, config.hidden_size, config.grid, part, layer)
+            for part, encoder in zip(config.parts(), encoders, strict=True)
+            for layer, width in zip(part.layers, layer_widths(encoder, part), strict=True)
+        ]
+    )
+
+
 def orthonormal(rows: int, columns: int, seed: int) -> Tensor:
     """A random matrix ``(rows, columns)`` whose shorter side is orthonormal; the same for the same seed."""
+    device = torch.get_default_device()  # where a model is made; it may stay there
+    if device.type == "meta":  # without weights, or about to get them
+        return torch.empty(rows, columns)
     generator = torch.Generator(device="cpu").manual_seed(seed)
     shape = max(rows, columns), min(rows, columns)
     # Not in the default type, which is what a model is loaded in: there is no decomposition in half precision.
     turn = torch.linalg.qr(torch.randn(shape, generator=generator, device="cpu", dtype=torch.float32)).Q
-    return (turn if rows >= columns else turn.T.contiguous()).to(torch.get_default_dtype())
+    return (turn if rows >= columns else turn.T.contiguous()).to(device, torch.get_default_dtype())
 
 
 def layer_widths(encoder: Any, part: EncoderConfig) -> list[int]:
     """``C`` of each layer that an encoder contributes."""
-    if part.patches is not None:
-        return [int(encoder.config.hidden_size)] * len(part.layers)
+    if part.sizes is not None:
+        return part.sizes
     if isinstance(encoder, EfficientNetLiteModel):
         return [encoder.config.layer_sizes[layer] for layer in part.layers]
-    weight = next(encoder.parameters())
-    picture = torch.zeros(1, 3, part.image_size, part.image_size, device=weight.device, dtype=weight.dtype)
-    with torch.no_grad():
-        return [maps.shape[1] for maps, _ in read_layers(encoder.eval(), part, picture, part.layers)]
+    return [int(encoder.config.hidden_size)] * len(part.layers)
 
 
 def prepare_pixels(pixel_values: Tensor, part: EncoderConfig) -> Tensor:
@@ -255,7 +284,8 @@ def read_layers(
     """Run one encoder: for each of the layers its map ``(I, C, h, w)`` and its prefix ``(I, C)``."""
     if part.patches is None:
         states = encoder(pixels, output_hidden_states=True).hidden_states
-        return [(states[layer], states[layer].mean(dim=(2, 3))) for layer in layers]
+        found = [states[layer - first_map(encoder.config)] for layer in layers]
+        return [(maps, maps.mean(dim=(2, 3))) for maps in found]
     config = encoder.config
     read = run_tower(
         encoder,

@@ -18,6 +18,7 @@ from igva.errors import UserError
 TRACKERS = ("tensorboard", "trackio", "wandb")
 PARTS = ("vision", "fusion", "projector", "text")  # what a run may train, as `trained` names it
 _NOT_WITH_RETROFIT = (
+    "vision_grid",
     "image_size",
     "vision_pool",
     "normalize_layers",
@@ -32,10 +33,12 @@ _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 class ModelArguments:
     """What the model is put together from: vision and text, or a LLaVA checkpoint to retrofit."""
 
-    vision: str = ""  # folder, hub id, or embedded:vision
+    vision: str | list[str | dict[str, Any]] = ""  # folder, hub id, or embedded:vision; a list: one tower of several
+    vision_grid: int | None = None  # cells to the side of the grid of several encoders; default: the first one's
     text: str = ""  # folder, hub id, or embedded:text
     instruction: str | None = None  # folder, hub id, or embedded:instruction
     retrofit: str | None = None  # a LLaVA checkpoint in place of vision and text; the fusion is igva
+    add_vision: list[str | dict[str, Any]] = field(default_factory=list)  # encoders beside the retrofitted LLaVA's own
     chat_template: Literal["chatml", "llama3", "qwen3", "vicuna_v1"] | None = None  # default: the language model's own
     fusion: str = "igva"
     fusion_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -243,6 +246,10 @@ def _problem(recipe: Recipe) -> str | None:
         return "model.retrofit makes an igva model: leave model.fusion at igva"
     if model.retrofit and not model.instruction:
         return "model.retrofit needs the sentence encoder for the questions: set model.instruction"
+    if model.add_vision and not model.retrofit:
+        return "model.add_vision is for model.retrofit: make model.vision a list instead"
+    if model.vision_grid is not None and isinstance(model.vision, str):
+        return "model.vision_grid is the common grid of several encoders: leave it out, or make model.vision a list"
     for key in _NOT_WITH_RETROFIT if model.retrofit else ():
         if getattr(model, key) != getattr(ModelArguments, key):
             return f"model.retrofit takes everything but the fusion from its checkpoint: leave model.{key} out"
@@ -327,8 +334,8 @@ def _value(hint: Any, value: Any, key: str) -> Any:
         words = [word for option in kinds if typing.get_origin(option) is Literal for word in typing.get_args(option)]
         if words:
             return value if value in words else _value_or_word(kinds[0], value, key, words)
-        lists = [option for option in kinds if typing.get_origin(option) is list]
-        return _value(lists[0] if lists and isinstance(value, list) else kinds[0], value, key)
+        fitting = [option for option in kinds if isinstance(value, typing.get_origin(option) or option)]
+        return _value([*fitting, *kinds][0], value, key)
     if origin is list:
         if not isinstance(value, list):
             raise UserError(f"{key} is {value!r}: a list is expected, such as [a, b]")

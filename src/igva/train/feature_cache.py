@@ -23,6 +23,7 @@ from igva.data.images import ImageSource, image_bytes
 from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
+from igva.model.vision_ensemble import EnsembleVisionConfig
 from igva.model.vision_layers import Tap, VisionLayers
 from igva.paths import home
 from igva.train.feature_workers import PIECE, Piece, layer_means, pieces, worker_count
@@ -41,6 +42,9 @@ def tower_key(model: IgvaForConditionalGeneration, processor: IgvaProcessor, tap
         "input_size": model.config.input_size,
         "image_processor": processor.image_processor.to_dict(),
     }
+    if isinstance(ensemble := model.config.vision, EnsembleVisionConfig):
+        # Which layers it gives, and what pixels each encoder is given, do not show in its weights.
+        settings["encoders"] = ensemble.encoders
     return _digest(model.model.vision_tower, settings)
 
 

@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, LlavaConfig
 
-from igva.building import IMAGE_TOKEN, resolve_part
-from igva.checkpoints.official import first_line
-from igva.checkpoints.retrofit import DEFAULT_INSTRUCTION_DIM
+from igva.building import IMAGE_TOKEN
+from igva.checkpoints.retrofit import DEFAULT_INSTRUCTION_DIM, ensemble_options, widened_tower
 from igva.data.imagined import without_imagined
 from igva.data.records import Record
 from igva.data.sources import is_stream, read_records
-from igva.errors import UserError
+from igva.ensembles import ensemble_config
+from igva.errors import UserError, first_line
 from igva.model.configuration_igva import IgvaConfig
 from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.part_sources import resolve_part
 from igva.train.arguments import Recipe
 from igva.train.memory import Memory, Step, step_flops, step_memory
 from igva.train.precision import settle_precision
@@ -174,7 +175,11 @@ def _config(recipe: Recipe) -> IgvaConfig:
     instruction = _read(settings.instruction) if settings.instruction else None
     if settings.retrofit:
         return _retrofit_config(recipe, instruction)
-    vision, text = _read(settings.vision), _read(settings.text)
+    if isinstance(settings.vision, str):
+        vision = _read(settings.vision)
+    else:
+        vision = ensemble_config(settings.vision, settings.vision_grid)
+    text = _read(settings.text)
     tokenizer = _read(settings.text, AutoTokenizer)
     image_token_id = tokenizer.get_vocab().get(IMAGE_TOKEN, len(tokenizer))
     text.vocab_size = max(text.vocab_size, len(tokenizer), image_token_id + 1)
@@ -199,12 +204,16 @@ def _retrofit_config(recipe: Recipe, instruction: Any) -> IgvaConfig:
     llava = _read(source)
     if not isinstance(llava, LlavaConfig):
         raise UserError(f"{source} is a {llava.model_type}, not a llava: set model.vision and model.text instead")
+    vision, options = llava.vision_config, {"base_layer": llava.vision_feature_layer}
+    if recipe.model.add_vision:
+        vision = widened_tower(str(source), llava, recipe.model.add_vision)
+        options = ensemble_options(vision, llava.vision_feature_layer, recipe.model.fusion_kwargs.get("num_groups", 4))
     return IgvaConfig(
-        vision_config=llava.vision_config,
+        vision_config=vision,
         text_config=llava.text_config,
         instruction_config=instruction,
         instruction_dim=None if instruction else DEFAULT_INSTRUCTION_DIM,
-        fusion_kwargs={"base_layer": llava.vision_feature_layer, **recipe.model.fusion_kwargs},
+        fusion_kwargs={**options, **recipe.model.fusion_kwargs},
         projector_bias=llava.multimodal_projector_bias,
         tie_word_embeddings=llava.tie_word_embeddings,
     )

@@ -12,7 +12,7 @@ import torch
 from accelerate import PartialState
 from transformers import TrainingArguments, set_seed
 
-from igva.building import build, resolve_part
+from igva.building import build
 from igva.checkpoints.retrofit import retrofit_llava
 from igva.checkpoints.store import write_errors
 from igva.checkpoints.tiny import trained_path
@@ -27,6 +27,7 @@ from igva.data.templates import PLAIN, TEMPLATES
 from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
+from igva.part_sources import resolve_part
 from igva.train.arguments import Recipe
 from igva.train.distributed import check_distributed, deepspeed_config, leave_deepspeed, shard, shares, world_size
 from igva.train.feature_cache import InstructionCache, LayerCache
@@ -176,6 +177,7 @@ def build_from_recipe(recipe: Recipe, train: bool = True) -> tuple[IgvaForCondit
     recipe, _ = settle_precision(recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     settings = dataclasses.asdict(recipe.model)
     init_from, source = settings.pop("init_from"), settings.pop("retrofit")
+    del settings["add_vision"]  # of the retrofitted
     dtype = getattr(torch, settings.pop("dtype"))
     if source:
         model, processor = _retrofitted(source, recipe, dtype)
@@ -196,7 +198,7 @@ def _retrofitted(source: str, recipe: Recipe, dtype: torch.dtype) -> tuple[IgvaF
     """A LLaVA checkpoint made into an igva model, with the recipe's template and attention."""
     settings = recipe.model
     instruction = resolve_part(settings.instruction) if settings.instruction else None
-    converted = retrofit_llava(source, instruction, **settings.fusion_kwargs)
+    converted = retrofit_llava(source, instruction, add_vision=settings.add_vision, **settings.fusion_kwargs)
     if converted.processor is None:
         raise UserError(f"{source} has no tokenizer or no image processor: put them beside its weights")
     if settings.chat_template:

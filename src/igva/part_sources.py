@@ -1,0 +1,39 @@
+"""Where the parts of a model come from: folders, hub ids, and the small ones that igva brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel
+
+from igva.checkpoints.parts import PARTS, fetch_parts
+from igva.checkpoints.tiny_vision import vision_folder
+from igva.errors import UserError
+
+EMBEDDED = "embedded:"
+VISION = "vision"  # the tower that is put together from several of the embedded parts
+
+
+def resolve_part(source: str | Path) -> str:
+    """The folder or hub id of a part; ``embedded:NAME`` is fetched and converted when first asked for.
+
+    Raises:
+        UserError: there is no such embedded part.
+    """
+    name = str(source)
+    if not name.startswith(EMBEDDED):
+        return name
+    part = name.removeprefix(EMBEDDED)
+    if part == VISION:
+        return str(vision_folder())
+    if part not in PARTS:
+        raise UserError(f"there is no {name}: choose from {', '.join(EMBEDDED + part for part in (VISION, *PARTS))}")
+    return str(fetch_parts([part])[part])
+
+
+def load_vision_tower(source: str | Path, dtype: torch.dtype = torch.float32) -> Any:
+    """The vision model of a checkpoint; of a text-and-vision checkpoint, its vision half."""
+    config = AutoConfig.from_pretrained(source)
+    return AutoModel.from_pretrained(source, config=getattr(config, "vision_config", config), dtype=dtype)
