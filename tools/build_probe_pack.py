@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from probe_pack import clip_art, fonts, icons, nouns, photographs
-from probe_pack.files import QUALITY, write_zip
+from probe_pack.files import MORE_QUALITY, QUALITY, write_zip
 
 # Sets of icons.ICONS: for training, and for testing alone.
 TRAIN_ICONS = ("openmoji", "icon-park", "flat-color-icons", "game-icons", "mdi", "lucide")
@@ -58,6 +58,8 @@ def build_names(packages: Path, pack: Path) -> None:
 
 def build_drawings(packages: Path, pack: Path) -> None:
     """Drawings of many hands: clip art, stamps and icons for training, icons for testing."""
+    more = clip_art.open_clip_art(packages, "more_openclipart.txt", MORE_QUALITY)
+    write_zip(pack / "openclipart-more.zip", more)
     write_zip(pack / "stamps-drawn.zip", clip_art.drawn_stamps(packages))
     for package in TRAIN_ICONS:
         write_zip(pack / f"{package}.zip", icons.icon_set(packages, package))

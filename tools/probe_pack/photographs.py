@@ -11,7 +11,7 @@ from probe_pack.files import cut_out, encode, numbered, read_table, unpacked
 LONGEST = 192  # pixels of a cut-out's longer side
 CUT_OUT_QUALITY = 80
 SIDE = 256  # pixels of a background
-CROPS = {"train": 4, "test": 4}  # of each photograph
+CROPS = {"train": 6, "test": 4}  # of each photograph
 BACKGROUND_QUALITY = 70
 BACKGROUNDS = Path(__file__).parent / "backgrounds.tsv"
 

@@ -41,7 +41,16 @@ class Noun:
 WHOLE = ("noto", "fluent", "twemoji")
 MIXED = "mixed"
 _LISTED = ("noto", "fluent", "noto-v1", "emojione", "fxemoji", "openclipart")  # in names.json
-_MORE = ("stamps-drawn", "openmoji", "icon-park", "flat-color-icons", "game-icons", "mdi", "lucide")  # their files say what they show
+_MORE = (
+    "openclipart-more",
+    "stamps-drawn",
+    "openmoji",
+    "icon-park",
+    "flat-color-icons",
+    "game-icons",
+    "mdi",
+    "lucide",
+)  # their files say what they show
 MIXTURE = (*_LISTED, *_MORE)
 # Those of ``MIXTURE`` that are drawn in one ink, black: to be given any other.
 SILHOUETTES: tuple[str, ...] = ("game-icons", "mdi", "lucide")
