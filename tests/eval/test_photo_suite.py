@@ -191,6 +191,13 @@ def test_hands_stand_out_and_each_set_is_a_task(few, tmp_path):
     assert len({entry["image"] for entry in asked}) == 4
 
 
+def test_ink_of_the_colour_of_the_background_is_not_hidden():
+    outlined = Image.new("RGBA", (64, 64), (20, 20, 20, 255))
+    outlined.paste((250, 218, 48, 255), (8, 8, 56, 56))  # on average far from black
+    colors = photo_parts.clear_colors(outlined)
+    assert not {COLORS["black"], COLORS["yellow"]} & set(colors) and COLORS["blue"] in colors
+
+
 def test_a_large_set_is_capped_evenly():
     names = [f"{number:03d}" for number in range(300)]
     assert photo_parts.spread(names, 150) == names[::2]

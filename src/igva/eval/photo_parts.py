@@ -20,7 +20,7 @@ from PIL import Image
 from igva.probe import pack
 from igva.probe.dealer import Dealer, stream
 from igva.probe.facts import USES
-from igva.probe.scenes import SIZE, distance
+from igva.probe.scenes import MARGIN, SIZE, distance
 from igva.probe.vocabulary import COLORS, TEMPLATES
 
 PHOTOS = Path(__file__).parent / "photos"
@@ -29,6 +29,7 @@ SHOWINGS = 2  # of each held-out cut-out
 CAP = 150  # names of a drawing set
 SEED = "photos"
 STANDS_OUT = 70  # from the background, in the distance of scenes
+HIDDEN = 0.1  # of a drawing, at most: ink of the background's colour does not show
 
 ANIMAL = ("What animal is this?", "Which animal is shown here?", "What animal does the picture show?")
 
@@ -96,8 +97,7 @@ def hands(folder: Path) -> list[Entry]:
         for name in spread(names, CAP):
             rng = stream(SEED, "hands", style, name)
             drawing = rng.choice(pack.held_out_drawings(style, name))
-            clear = [color for color in COLORS.values() if distance(drawing.mean, color) > STANDS_OUT]
-            image = Image.new("RGB", (SIZE, SIZE), rng.choice(clear))
+            image = Image.new("RGB", (SIZE, SIZE), rng.choice(clear_colors(drawing.image)))
             _paste(rng, image, drawing.image, rng.uniform(0.5, 0.9))
             file = _saved(folder, f"{style}-{name}", image)
             entries.append(_entry("hands", style, file, _wording("name", len(entries)), name, tuple(pack.nouns())))
@@ -138,6 +138,18 @@ PARTS: dict[str, Callable[[Path], list[Entry]]] = {
 def spread(names: Sequence[str], count: int) -> list[str]:
     """At most ``count`` of the names, evenly far apart in their order."""
     return [names[place * len(names) // count] for place in range(count)] if len(names) > count else list(names)
+
+
+def clear_colors(drawing: Image.Image) -> list[tuple[int, int, int]]:
+    """The colours on which at most ``HIDDEN`` of a drawing (RGBA) is lost; the one on which least is, if there is none.
+
+    Counted pixel by pixel, not by the mean colour: black outlines are lost on black, whatever they are filled with.
+    """
+    small = drawing.copy()
+    small.thumbnail((32, 32))
+    inks = [(red, green, blue) for red, green, blue, alpha in small.getdata() if alpha > 127]
+    lost = {c: sum(distance(ink, c) < STANDS_OUT for ink in inks) / max(1, len(inks)) for c in COLORS.values()}
+    return [color for color, share in lost.items() if share <= HIDDEN] or [min(lost, key=lost.__getitem__)]
 
 
 def _entry(
@@ -192,5 +204,6 @@ def _paste(rng: random.Random, image: Image.Image, drawing: Image.Image, share: 
     scale = share * image.width / max(drawing.size)
     width, height = (max(1, round(length * scale)) for length in drawing.size)
     scaled = drawing.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    corner = (rng.randint(0, image.width - width), rng.randint(0, image.height - height))
+    right, bottom = image.width - MARGIN - width, image.height - MARGIN - height
+    corner = (rng.randint(MARGIN, right), rng.randint(MARGIN, bottom))
     image.paste(scaled.convert("RGB"), corner, scaled.getchannel("A"))
