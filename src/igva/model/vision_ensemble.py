@@ -7,7 +7,7 @@ height and width of an encoder's map, ``V`` classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -94,6 +94,10 @@ class EnsembleVisionConfig(PreTrainedConfig):
     def layer_names(self) -> list[str]:
         """What people call each layer, the first first: ``dinov2.11``, ``efficientnet.words``."""
         return [f"{part.name}.{part.layer_names.get(str(n), n)}" for part in self.parts() for n in part.layers]
+
+    def beside_weights(self) -> list[dict[str, Any]]:
+        """What the layers depend on and the weights do not show: which they are, and what pixels each encoder gets."""
+        return [{name: value for name, value in asdict(part).items() if name != "config"} for part in self.parts()]
 
 
 def check_encoder(part: EncoderConfig) -> None:
