@@ -8,9 +8,10 @@ import torch
 from safetensors import safe_open
 
 from igva.errors import UserError
-from igva.study.attention import principal_colors, similarity, tower_attention
+from igva.model.vision_ensemble import prepare_pixels
+from igva.study.attention import _on_grid, principal_colors, similarity, tower_attention
 from igva.study.attention_study import layer_table, seen_picture, study_attention
-from igva.testing import TOWERS, tiny_model, tiny_processor
+from igva.testing import ENSEMBLE, TOWERS, tiny_model, tiny_processor
 
 PREFIX = {"clip": 1, "siglip": 0, "dinov2": 1, "dinov2_with_registers": 5, "vit": 1}
 
@@ -34,6 +35,37 @@ def test_attention_is_the_towers_own(tower):
         assert torch.allclose(attention.keys, expected, atol=1e-6)
         plain = model.model.encode_image_layers(pixels, [(0,), (1, 2), (4,)])
     assert torch.allclose(means.patches, plain.patches, atol=1e-5)
+
+
+def test_attention_of_several_encoders_lies_on_their_common_grid():
+    """Of the layers that have one; a map of 2×2 patches is on 2×2 cells what it is."""
+    model = tiny_model(tower=ENSEMBLE)
+    pixels = torch.rand(1, 3, 28, 28)
+    attention, means = tower_attention(model, pixels, [(3,), (4,)])  # of the convolutional one alone
+    assert attention.layers == (1, 2) and attention.prefix == 1
+    assert attention.keys.shape == (2, 1, 5)
+    assert torch.allclose(attention.keys.sum(dim=-1), torch.ones(2, 1), atol=1e-5)
+    tower = model.model.vision_tower
+    assert {encoder.config._attn_implementation for encoder in tower.encoders} == {"sdpa"}
+    own = tower.encoders[0]
+    own.set_attn_implementation("eager")
+    with torch.inference_mode():
+        seen = prepare_pixels(pixels, tower.parts[0])
+        matrices = own(seen, output_attentions=True).attentions  # hidden states 2 and 4 of its 4 layers
+        plain = model.model.encode_image_layers(pixels, [(3,), (4,)])
+    for row, layer in zip(attention.keys[:, 0], (2, 4), strict=True):
+        assert torch.allclose(row, matrices[layer - 1][0, :, 0].mean(dim=0), atol=1e-6)
+    assert torch.allclose(means.patches, plain.patches, atol=1e-5)
+    coarse = _on_grid(torch.tensor([0.2, *[0.05] * 16]), prefix=1, wanted=3, side=2)
+    assert torch.allclose(coarse, torch.tensor([0.2, 0, 0, 0.2, 0.2, 0.2, 0.2]))
+
+
+def test_convolutional_encoders_have_none():
+    model = tiny_model(tower=ENSEMBLE)
+    model.config.vision.encoders = model.config.vision.encoders[1:]
+    model.model.vision_tower.encoders = model.model.vision_tower.encoders[1:]
+    with pytest.raises(UserError, match="gives no attention"):
+        tower_attention(model, torch.rand(1, 3, 28, 28), [(1,)])
 
 
 def test_a_tower_is_restored_after_a_failure():
@@ -76,7 +108,7 @@ def test_layer_table():
     from igva.study.attention import Attention
 
     keys = torch.tensor([[[0.5, 0.1, 0.4, 0.0, 0.0, 0.0]], [[0.2, 0.0, 0.2, 0.2, 0.2, 0.2]]])
-    table = layer_table(Attention(keys, prefix=2))
+    table = layer_table(Attention(keys, prefix=2, layers=(1, 2)))
     assert table.columns[1:4] == ["on CLS, %", "on registers, %", "on patches, %"]
     assert table.rows[0] == [1, 50.0, 10.0, 40.0, 0.0, 25.0]
     assert table.rows[1] == [2, 20.0, 0.0, 80.0, 1.0, 50.0]
@@ -92,7 +124,7 @@ def test_seen_picture_is_the_picture(picture):
     assert torch.allclose(seen, expected, atol=1e-2)
 
 
-@pytest.mark.parametrize(("tower", "question"), [("clip", "What is it?"), ("siglip", None)])
+@pytest.mark.parametrize(("tower", "question"), [("clip", "What is it?"), ("siglip", None), (ENSEMBLE, "What?")])
 def test_study(tower, question, picture, tmp_path):
     pytest.importorskip("matplotlib")
     model = tiny_model(tower=tower)
@@ -102,8 +134,8 @@ def test_study(tower, question, picture, tmp_path):
     assert {"report.html", "attention.png", "groups.png", "layers.csv", "attention.safetensors"} <= names
     assert ("weights.png" in names) == bool(question)
     with safe_open(tmp_path / "attention.safetensors", "pt") as file:
-        assert file.get_tensor("attention").shape == (4, 4, PREFIX[tower] + 4)
-        assert file.metadata() == {"prefix": str(PREFIX[tower])}
+        assert file.get_tensor("attention").shape == ((2, 1, 5) if tower == ENSEMBLE else (4, 4, PREFIX[tower] + 4))
+        assert file.metadata() == {"prefix": str(PREFIX.get(tower, 1))}
         assert ("weights" in file.keys()) == bool(question)  # noqa: SIM118  (it is no dict)
     summary = " ".join(json.loads((tmp_path / "study.json").read_text())["summary"])
     assert ("layers are weighed" in summary) == bool(question)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.model.vision_ensemble import EnsembleVisionConfig
 from igva.model.vision_layers import Tap, VisionLayers, encoder_blocks
 
 
@@ -25,17 +26,17 @@ class Attention:
 
     Attributes:
         keys: ``(L, A, S)``, per layer and head the attention over all tokens, prefix first; each row sums to 1. It is
-            the CLS token's, or the mean over all patches for towers without one.
-        prefix: ``P``.
+            the CLS token's, or the mean over all patches for towers without one. Of a tower of several encoders it is
+            the mean over the heads (``A`` is 1) on the cells of the common grid.
+        prefix: ``P``; of several encoders the most that one has, the others' are filled up with zeros.
+        layers: which layers these are, ``L`` numbers: those of convolutional encoders have no attention.
+        source: whose attention it is, in words.
     """
 
     keys: Tensor
     prefix: int
-
-    @property
-    def source(self) -> str:
-        """Whose attention it is, in words."""
-        return "the CLS token" if self.prefix else "the patches, on average"
+    layers: tuple[int, ...]
+    source: str = "the CLS token"
 
     def maps(self) -> Tensor:
         """Mean over the heads on the patches, ``(L, side, side)``; what falls on the prefix is left out."""
@@ -62,14 +63,13 @@ def tower_attention(
     Raises:
         UserError: the tower gives no attention weights.
     """
-    tower, num_layers = model.model.vision_tower, int(model.config.vision.num_hidden_layers)
-    patches = int(model.config.num_patches)
+    tower, watched = model.model.vision_tower, _watched(model)
     rows: dict[int, Tensor] = {}
     with ExitStack() as stack:
-        for layer, block in enumerate(encoder_blocks(tower, num_layers)):
+        for layer, (block, patches) in watched.items():
             for module in block.modules():
 
-                def note(module: nn.Module, args: Any, output: Any, layer: int = layer) -> None:
+                def note(module: nn.Module, args: Any, output: Any, layer: int = layer, patches: int = patches) -> None:
                     matrix = _attention_matrix(output, patches)
                     if matrix is not None and layer not in rows:
                         own = matrix[0, :, 0] if matrix.shape[-1] > patches else matrix[0].mean(dim=1)
@@ -77,11 +77,46 @@ def tower_attention(
 
                 stack.callback(module.register_forward_hook(note).remove)
         stack.enter_context(_eager(tower))
-        means = model.model.encode_image_layers(pixel_values.to(model.device), taps)
-    if len(rows) != num_layers:
+        wanted = list(taps)
+        if isinstance(model.config.vision, EnsembleVisionConfig):
+            wanted += [(layer,) for layer in watched]  # an encoder none of whose layers is wanted does not run
+        means = model.model.encode_image_layers(pixel_values.to(model.device), wanted)
+    if not rows or rows.keys() != watched.keys():
         raise UserError(f"the vision tower {type(tower).__name__} gives no attention weights: there is nothing to draw")
-    keys = torch.stack([rows[layer] for layer in range(num_layers)])
-    return Attention(keys, keys.shape[-1] - patches), means
+    means = VisionLayers(means.patches[:, : len(taps)], means.descriptors[:, : len(taps)])
+    prefixes = {layer: rows[layer].shape[-1] - patches for layer, (_, patches) in watched.items()}
+    prefix, layers = max(prefixes.values()), tuple(watched)
+    source = "the CLS token" if prefix else "the patches, on average"
+    if not isinstance(model.config.vision, EnsembleVisionConfig):
+        return Attention(torch.stack([rows[layer] for layer in layers]), prefix, layers, source), means
+    if 0 in prefixes.values() and prefix:
+        source = "the CLS token (where an encoder has none, of its patches, on average)"
+    side = model.config.vision.grid
+    keys = [_on_grid(rows[layer].mean(dim=0), prefixes[layer], prefix, side) for layer in layers]
+    return Attention(torch.stack(keys)[:, None], prefix, layers, source), means
+
+
+def _watched(model: IgvaForConditionalGeneration) -> dict[int, tuple[nn.Module, int]]:
+    """Layer → the block whose attention it has, and how many patches that sees; only layers of transformers."""
+    tower, config = model.model.vision_tower, model.config.vision
+    if not isinstance(config, EnsembleVisionConfig):
+        blocks = encoder_blocks(tower, int(config.num_hidden_layers))
+        return {layer: (block, int(model.config.num_patches)) for layer, block in enumerate(blocks, start=1)}
+    found, before = {}, 0
+    for part, encoder in zip(config.parts(), tower.encoders, strict=True):
+        if part.patches is not None:
+            blocks = encoder_blocks(encoder, int(encoder.config.num_hidden_layers))
+            for number, layer in enumerate(part.layers, start=before + 1):
+                found[number] = (blocks[layer - 1], part.patches**2)
+        before += len(part.layers)
+    return found
+
+
+def _on_grid(row: Tensor, prefix: int, wanted: int, side: int) -> Tensor:
+    """Attention ``(P + N,)`` of an encoder with its own grid → ``(wanted + side²,)``; what it sums to stays."""
+    patches = to_grid(row[None, prefix:])  # (1, its side, its side)
+    cells = nn.functional.adaptive_avg_pool2d(patches, side) * (patches.numel() / side**2)
+    return torch.cat([row[:prefix], row.new_zeros(wanted - prefix), cells.flatten()])
 
 
 def _attention_matrix(output: Any, patches: int) -> Tensor | None:

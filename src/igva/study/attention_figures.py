@@ -11,13 +11,17 @@ from torch import Tensor
 from igva.plot import new_figure
 
 
-def draw_layers(picture: Tensor, maps: Tensor) -> Any:
-    """The picture and a heat map per layer, ``(L, side, side)``; each has a scale of its own."""
+def draw_layers(picture: Tensor, maps: Tensor, layers: Sequence[int]) -> Any:
+    """The picture and a heat map per layer, ``(L, side, side)``; each has a scale of its own.
+
+    Args:
+        layers: their numbers.
+    """
     count = len(maps) + 1
     columns = min(count, 7 if count > 20 else 5)
     figure, axes = _grid(math.ceil(count / columns), columns)
     _show(axes[0], picture, "picture")
-    for layer, (axis, grid) in enumerate(zip(axes[1:count], maps, strict=True), start=1):
+    for layer, axis, grid in zip(layers, axes[1:count], maps, strict=True):
         _show(axis, picture, f"layer {layer}")
         _overlay(axis, picture, grid)
     return figure

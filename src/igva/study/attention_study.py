@@ -65,12 +65,12 @@ def study_attention(
     place = (min(int(point[1] * side), side - 1), min(int(point[0] * side), side - 1))
     alike = similarity(patches, *place)
     seen, maps = seen_picture(processor, pixels), attention.maps()
-    grouped = torch.stack([maps[[layer - 1 for layer in group if layer]].mean(dim=0) for group in groups])
+    grouped = torch.stack([_group_map(attention, maps, group) for group in groups])
     figures = [
         Figure(
             "attention",
             "What each layer attends to",
-            draw_layers(seen, maps),
+            draw_layers(seen, maps, attention.layers),
             f"Attention of {attention.source} over the patches, mean over the heads; every map has a scale of its own.",
         ),
         Figure(
@@ -96,6 +96,12 @@ def study_attention(
         figures=figures,
         settings=settings,
     )
+
+
+def _group_map(attention: Attention, maps: Tensor, group: Sequence[int]) -> Tensor:
+    """The mean map of a group's layers, ``(side, side)``; nothing anywhere where none of them attends."""
+    places = [attention.layers.index(layer) for layer in group if layer in attention.layers]
+    return maps[places].mean(dim=0) if places else torch.zeros_like(maps[0])
 
 
 def _weights(
@@ -135,7 +141,7 @@ def seen_picture(processor: IgvaProcessor, pixels: Tensor) -> Tensor:
 def layer_table(attention: Attention) -> Table:
     """Per layer: what the prefix tokens get, and how far the rest is spread over the patches."""
     rows: list[list[Cell]] = []
-    for layer, key in enumerate(attention.keys.double().mean(dim=1), start=1):
+    for layer, key in zip(attention.layers, attention.keys.double().mean(dim=1), strict=True):
         patches = key[attention.prefix :]
         shares = patches / patches.sum()
         spread = float(torch.special.entr(shares).sum()) / math.log(len(shares)) if len(shares) > 1 else None
