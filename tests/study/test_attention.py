@@ -8,10 +8,20 @@ import torch
 from safetensors import safe_open
 
 from igva.errors import UserError
-from igva.model.vision_ensemble import prepare_pixels
+from igva.model.configuration_igva import IgvaConfig
+from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.model.vision_ensemble import EnsembleVisionConfig, prepare_pixels
 from igva.study.attention import _on_grid, principal_colors, similarity, tower_attention
 from igva.study.attention_study import layer_table, seen_picture, study_attention
-from igva.testing import ENSEMBLE, TOWERS, tiny_model, tiny_processor
+from igva.testing import (
+    ENSEMBLE,
+    TOWERS,
+    ensemble_config,
+    instruction_config,
+    text_config,
+    tiny_model,
+    tiny_processor,
+)
 
 PREFIX = {"clip": 1, "siglip": 0, "dinov2": 1, "dinov2_with_registers": 5, "vit": 1}
 
@@ -61,10 +71,11 @@ def test_attention_of_several_encoders_lies_on_their_common_grid():
 
 
 def test_convolutional_encoders_have_none():
-    model = tiny_model(tower=ENSEMBLE)
-    model.config.vision.encoders = model.config.vision.encoders[1:]
-    model.model.vision_tower.encoders = model.model.vision_tower.encoders[1:]
-    with pytest.raises(UserError, match="gives no attention"):
+    both = ensemble_config()
+    vision = EnsembleVisionConfig(encoders=both.encoders[1:], hidden_size=32, grid=2, image_size=28)
+    parts = {"vision_config": vision, "text_config": text_config(), "instruction_config": instruction_config()}
+    model = IgvaForConditionalGeneration(IgvaConfig(**parts, fusion="mean", fusion_kwargs={"num_groups": 2}))
+    with pytest.raises(UserError, match="EnsembleVisionModel gives no attention"):
         tower_attention(model, torch.rand(1, 3, 28, 28), [(1,)])
 
 

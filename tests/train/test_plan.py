@@ -113,7 +113,7 @@ def test_what_is_saved_where(files):
 
 
 def test_several_encoders(files, tmp_path):
-    """Each further tower adds its weights, and its features where all layers are kept; nothing is loaded."""
+    """Each further tower adds its weights; the step with all of them runs on shapes alone."""
     configs_only(tmp_path / "other", 64, 4)
     vision = [str(files[1].parent / "small" / "vision"), str(tmp_path / "other" / "vision")]
     recipe = lambda *more: load_recipe(str(files[1]), [f"model.vision={json.dumps(vision)}", *more])  # noqa: E731
@@ -123,7 +123,7 @@ def test_several_encoders(files, tmp_path):
     plan = make_plan(recipe("data.cache_features=true"), MIX)
     first = make_plan(load_recipe(str(files[1])), MIX).parameters["vision tower"][0]
     assert plan.parameters["vision tower"][0] == first + other.parameters["vision tower"][0]
-    assert two[1].weights > one[1].weights and two[1].activations > one[1].activations
+    assert two[1].weights > one[1].weights
     assert plan.disk.features > 0
 
 
