@@ -48,7 +48,7 @@ def make_wheel(folder: Path) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and one tiny part in place of the three."""
+    """An empty cache, and one tiny part in place of the four."""
     wheel = make_wheel(tmp_path / "index")
     part = parts.Part("tiny", "tiny-part", "1.0", parts.sha256_of(wheel), 1, 1, "MIT", "a test")
     monkeypatch.setattr(parts, "PARTS", {"tiny": part})
@@ -85,7 +85,7 @@ def test_importing_is_cheap() -> None:
 
 
 def test_table_is_pinned() -> None:
-    assert list(parts.PARTS) == ["vision", "text", "instruction"]
+    assert list(parts.PARTS) == ["dinov2", "efficientnet", "text", "instruction"]
     assert set(parts.CONVERTERS) == set(parts.PARTS)
     for part in parts.PARTS.values():
         assert len(part.sha256) == 64
@@ -99,7 +99,7 @@ def test_pip_never_installs_or_builds() -> None:
 
 
 def test_unknown_part_is_named() -> None:
-    with pytest.raises(UserError, match=r"no part 'audio'.*vision, text, instruction"):
+    with pytest.raises(UserError, match=r"no part 'audio'.*dinov2, efficientnet, text, instruction"):
         parts.part_folder("audio")
 
 
@@ -398,8 +398,9 @@ def test_real_parts_are_intact_and_load_fast(real: dict[str, Path]) -> None:
     for name in real:
         parts.verify_part(name)
     start = time.process_time()
-    vision, info = AutoModel.from_pretrained(real["vision"], output_loading_info=True)
-    AutoImageProcessor.from_pretrained(real["vision"])
+    vision, info = AutoModel.from_pretrained(real["dinov2"], output_loading_info=True)
+    AutoImageProcessor.from_pretrained(real["dinov2"])
+    AutoModel.from_pretrained(real["efficientnet"])
     AutoModelForCausalLM.from_pretrained(real["text"])
     AutoTokenizer.from_pretrained(real["text"])
     AutoModel.from_pretrained(real["instruction"])
@@ -413,7 +414,7 @@ def test_real_vision_processor(real: dict[str, Path]) -> None:
     from PIL import Image
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-    processor = AutoImageProcessor.from_pretrained(real["vision"])
+    processor = AutoImageProcessor.from_pretrained(real["dinov2"])
     pixels = processor(Image.new("L", (300, 200), 255), return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, 224, 224)
     assert pixels[0, :, 0, 0].tolist() == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])

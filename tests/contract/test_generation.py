@@ -7,7 +7,7 @@ import torch
 from transformers import pipeline
 
 from igva.model.fusions import fusion_names
-from igva.testing import INSTRUCTION_ENCODERS, LANGUAGE_MODELS, TOWERS
+from igva.testing import ENSEMBLE, INSTRUCTION_ENCODERS, LANGUAGE_MODELS, TOWERS
 
 QUESTIONS = (
     "What?",
@@ -32,8 +32,12 @@ def new_tokens(model, inputs, **options):
     return model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :].tolist()
 
 
-@pytest.mark.parametrize("tower", TOWERS)
-@pytest.mark.parametrize("fusion", fusion_names())
+# With a tower of several encoders: one fusion that weighs, one that reads many layers, one that adds inside.
+PAIRS = [(fusion, tower) for tower in TOWERS for fusion in fusion_names()]
+PAIRS += [(fusion, ENSEMBLE) for fusion in ("igva", "mmfuser", "deepstack")]
+
+
+@pytest.mark.parametrize(("fusion", "tower"), PAIRS)
 def test_greedy_tokens_do_not_depend_on_the_batch(fusion, tower, make, user, encode, picture):
     model, processor = make(fusion, tower)
     chats = mixed_chats(16, user, picture)
@@ -139,9 +143,9 @@ def test_text_only_batches(make, user, encode):
     assert out.fusion_weights is None and out.aux_loss is None
 
 
-@pytest.mark.parametrize("fusion", fusion_names())
-def test_bfloat16(fusion, make, user, encode, picture):
-    model, processor = make(fusion)
+@pytest.mark.parametrize(("fusion", "tower"), [*((fusion, "clip") for fusion in fusion_names()), ("igva", ENSEMBLE)])
+def test_bfloat16(fusion, tower, make, user, encode, picture):
+    model, processor = make(fusion, tower)
     inputs = encode(processor, [user("What?", picture(1)), user("A longer question?", picture(2), picture(3))])
     with torch.no_grad():
         expected = model(**inputs).logits

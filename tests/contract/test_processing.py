@@ -167,3 +167,12 @@ def test_the_padding_has_the_mean_colour(make):
     assert pixels.shape == (1, 3, 28, 28)
     assert pixels[0, :, 0].abs().max() < 0.01  # the mean colour is zero after normalisation
     assert pixels[0, :, 14].min() > 1
+
+
+def test_an_ensemble_gets_its_pixels_as_they_are(make, picture):
+    _, processor = make("igva", "ensemble")
+    white = processor.prepare_images([Image.new("RGB", (40, 20), (255, 255, 255))])
+    assert white.shape == (1, 3, 28, 28)
+    assert white[0, :, 14].min() == 1  # each encoder normalises its own
+    grey = torch.tensor(processor.image_processor.image_mean)
+    torch.testing.assert_close(white[0, :, 0, 0], grey, atol=1 / 255, rtol=0)  # the padding

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from igva.model.configuration_igva import IgvaConfig
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
+from igva.testing import ENSEMBLE
 
 SCRIPT = """
 import sys
@@ -63,8 +64,9 @@ def auto_class(monkeypatch):
 
 
 @pytest.mark.usefixtures("auto_class")
-def test_remote_code(make, user, encode, picture, tmp_path):
-    model, processor = make()
+@pytest.mark.parametrize("tower", ["clip", ENSEMBLE])
+def test_remote_code(tower, make, user, encode, picture, tmp_path):
+    model, processor = make("igva", tower)
     folder = tmp_path / "checkpoint"
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

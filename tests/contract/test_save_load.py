@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 from igva.model.fusions import fusion_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration, IgvaModel
-from igva.testing import INSTRUCTION_ENCODERS, LANGUAGE_MODELS, TOWERS
+from igva.testing import ENSEMBLE, INSTRUCTION_ENCODERS, LANGUAGE_MODELS, TOWERS
 
 
 def assert_same_weights(left, right):
@@ -26,7 +26,7 @@ def assert_same_weights(left, right):
         assert torch.equal(a[name], b[name]), name
 
 
-@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize("tower", [*TOWERS, ENSEMBLE])
 @pytest.mark.parametrize("fusion", fusion_names())
 def test_round_trip(fusion, tower, make, user, encode, picture, tmp_path):
     model, processor = make(fusion, tower)

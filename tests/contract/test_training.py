@@ -11,7 +11,7 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from igva.model.fusions import fusion_names
-from igva.testing import TOWERS
+from igva.testing import ENSEMBLE, TOWERS
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_the_auxiliary_loss_is_added_in_training_only(fusion, make, training_bat
     assert (fusion == "igva") <= (awake.aux_loss is not None)
 
 
-@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize("tower", [*TOWERS, ENSEMBLE])
 @pytest.mark.parametrize("unfrozen", [False, True])
 @pytest.mark.parametrize(
     "options", [{}, {"gradient_checkpointing_kwargs": {"use_reentrant": False}}], ids=["default", "non-reentrant"]

@@ -13,7 +13,7 @@ from igva.model.fusion_base import FusionDims
 from igva.model.fusion_igva import balance_loss, load_balance_loss
 from igva.model.fusions import build_fusion, fusion_class, fusion_names
 from igva.model.vision_layers import VisionLayers
-from igva.testing import SMALL_FUSION_KWARGS, TOWERS, tiny_model
+from igva.testing import ENSEMBLE, SMALL_FUSION_KWARGS, TOWERS, tiny_model
 
 LAYERS, WIDTH, PATCHES, QUESTION = 12, 32, 16, 24
 DIMS = FusionDims(LAYERS, WIDTH, PATCHES, QUESTION, text_dim=40, num_text_layers=2)
@@ -167,7 +167,7 @@ def test_it_says_what_it_is(name):
     assert all(list(tap) == sorted(set(tap)) and 0 <= tap[0] <= tap[-1] <= LAYERS for tap in fusion.taps)
 
 
-@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize("tower", [*TOWERS, ENSEMBLE])
 @pytest.mark.parametrize("name", fusion_names())
 @torch.no_grad()
 def test_taps_width_and_tokens_agree_with_the_forward(name, tower):

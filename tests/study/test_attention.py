@@ -8,11 +8,22 @@ import torch
 from safetensors import safe_open
 
 from igva.errors import UserError
+from igva.model.configuration_igva import IgvaConfig
+from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.model.vision_ensemble import EnsembleVisionConfig, prepare_pixels
 from igva.model.vision_layers import VisionLayers
 from igva.serve.attention_maps import attention_maps
-from igva.study.attention import layer_activity, principal_colors, similarity, tower_attention
+from igva.study.attention import _on_grid, layer_activity, principal_colors, similarity, tower_attention
 from igva.study.attention_study import layer_table, seen_picture, study_attention
-from igva.testing import TOWERS, tiny_model, tiny_processor
+from igva.testing import (
+    ENSEMBLE,
+    TOWERS,
+    ensemble_config,
+    instruction_config,
+    text_config,
+    tiny_model,
+    tiny_processor,
+)
 
 PREFIX = {"clip": 1, "siglip": 0, "dinov2": 1, "dinov2_with_registers": 5, "vit": 1}
 
@@ -36,6 +47,38 @@ def test_attention_is_the_towers_own(tower):
         assert torch.allclose(attention.keys, expected, atol=1e-6)
         plain = model.model.encode_image_layers(pixels, [(0,), (1, 2), (4,)])
     assert torch.allclose(means.patches, plain.patches, atol=1e-5)
+
+
+def test_attention_of_several_encoders_lies_on_their_common_grid():
+    """Of the layers that have one; a map of 2×2 patches is on 2×2 cells what it is."""
+    model = tiny_model(tower=ENSEMBLE)
+    pixels = torch.rand(1, 3, 28, 28)
+    attention, means = tower_attention(model, pixels, [(3,), (4,)])  # of the convolutional one alone
+    assert attention.layers == (1, 2) and attention.prefix == 1
+    assert attention.keys.shape == (2, 1, 5)
+    assert torch.allclose(attention.keys.sum(dim=-1), torch.ones(2, 1), atol=1e-5)
+    tower = model.model.vision_tower
+    assert {encoder.config._attn_implementation for encoder in tower.encoders} == {"sdpa"}
+    own = tower.encoders[0]
+    own.set_attn_implementation("eager")
+    with torch.inference_mode():
+        seen = prepare_pixels(pixels, tower.parts[0])
+        matrices = own(seen, output_attentions=True).attentions  # hidden states 2 and 4 of its 4 layers
+        plain = model.model.encode_image_layers(pixels, [(3,), (4,)])
+    for row, layer in zip(attention.keys[:, 0], (2, 4), strict=True):
+        assert torch.allclose(row, matrices[layer - 1][0, :, 0].mean(dim=0), atol=1e-6)
+    assert torch.allclose(means.patches, plain.patches, atol=1e-5)
+    coarse = _on_grid(torch.tensor([0.2, *[0.05] * 16]), prefix=1, wanted=3, side=2)
+    assert torch.allclose(coarse, torch.tensor([0.2, 0, 0, 0.2, 0.2, 0.2, 0.2]))
+
+
+def test_convolutional_encoders_have_none():
+    both = ensemble_config()
+    vision = EnsembleVisionConfig(encoders=both.encoders[1:], hidden_size=32, grid=2, image_size=28)
+    parts = {"vision_config": vision, "text_config": text_config(), "instruction_config": instruction_config()}
+    model = IgvaForConditionalGeneration(IgvaConfig(**parts, fusion="mean", fusion_kwargs={"num_groups": 2}))
+    with pytest.raises(UserError, match="EnsembleVisionModel gives no attention"):
+        tower_attention(model, torch.rand(1, 3, 28, 28), [(1,)])
 
 
 def test_a_tower_is_restored_after_a_failure():
@@ -102,7 +145,7 @@ def test_layer_table():
     from igva.study.attention import Attention
 
     keys = torch.tensor([[[0.5, 0.1, 0.4, 0.0, 0.0, 0.0]], [[0.2, 0.0, 0.2, 0.2, 0.2, 0.2]]])
-    table = layer_table(Attention(keys, prefix=2))
+    table = layer_table(Attention(keys, prefix=2, layers=(1, 2)))
     assert table.columns[1:4] == ["on CLS, %", "on registers, %", "on patches, %"]
     assert table.rows[0] == [1, 50.0, 10.0, 40.0, 0.0, 25.0]
     assert table.rows[1] == [2, 20.0, 0.0, 80.0, 1.0, 50.0]
@@ -118,7 +161,7 @@ def test_seen_picture_is_the_picture(picture):
     assert torch.allclose(seen, expected, atol=1e-2)
 
 
-@pytest.mark.parametrize(("tower", "question"), [("clip", "What is it?"), ("siglip", None)])
+@pytest.mark.parametrize(("tower", "question"), [("clip", "What is it?"), ("siglip", None), (ENSEMBLE, "What?")])
 def test_study(tower, question, picture, tmp_path):
     pytest.importorskip("matplotlib")
     model = tiny_model(tower=tower)
@@ -128,8 +171,8 @@ def test_study(tower, question, picture, tmp_path):
     assert {"report.html", "attention.png", "groups.png", "layers.csv", "attention.safetensors"} <= names
     assert ("weights.png" in names) == bool(question)
     with safe_open(tmp_path / "attention.safetensors", "pt") as file:
-        assert file.get_tensor("attention").shape == (4, 4, PREFIX[tower] + 4)
-        assert file.metadata() == {"prefix": str(PREFIX[tower])}
+        assert file.get_tensor("attention").shape == ((2, 1, 5) if tower == ENSEMBLE else (4, 4, PREFIX[tower] + 4))
+        assert file.metadata() == {"prefix": str(PREFIX.get(tower, 1))}
         assert ("weights" in file.keys()) == bool(question)  # noqa: SIM118  (it is no dict)
     summary = " ".join(json.loads((tmp_path / "study.json").read_text())["summary"])
     assert ("layers are weighed" in summary) == bool(question)
@@ -153,7 +196,7 @@ def test_activity_stands_in_where_not_every_encoder_attends():
     patches = torch.zeros(1, 2, 4, 3)
     patches[0, 0, 1] = 8.0  # one patch unlike the others
     attention = layer_activity(VisionLayers(patches, patches[:, :, 0]))
-    assert attention.keys.shape == (2, 1, 4) and attention.prefix == 0 and "Activity" in attention.source
+    assert attention.keys.shape == (2, 1, 4) and attention.prefix == 0 and "Activity" in attention.what
     assert torch.allclose(attention.keys.sum(dim=-1), torch.ones(2, 1))
     assert attention.keys[0, 0].argmax() == 1 and torch.allclose(attention.keys[0, 0, 1], torch.tensor(0.5))
     assert torch.allclose(attention.keys[1, 0], torch.full((4,), 0.25))  # nothing stands out

@@ -43,6 +43,10 @@ BAD = {
     "model.fusion_kwargs=4": "model.fusion_kwargs is 4: a mapping is expected",
     "model.vision=": "model.vision is None: a text is expected",
     "model.vision=''": "model.vision is not set",
+    "model.vision=[]": "model.vision is not set",
+    "model.vision=[a, 3]": r"model.vision\[1\] is 3: a text is expected",
+    "model.vision_grid=4": "make model.vision a list",
+    "model.add_vision=[a]": "make model.vision a list instead",
     "optim.learning_rate=fast": "optim.learning_rate is 'fast': a number is expected",
     "trained=fusion": "trained is 'fusion': a list is expected, such as",
     "trained=[eyes]": "trained names 'eyes': choose from vision, fusion, projector, text",
@@ -72,6 +76,14 @@ def test_overrides_of_lists_and_their_elements():
     assert recipe.trains() == ("fusion", "text")  # in the order of the model
 
 
+def test_several_encoders():
+    """A source alone, or what is to be different about it; kept as it was written."""
+    vision = ["a", {"source": "b", "layers": [-1], "image_size": 42}]
+    recipe = load_recipe("tiny_instruct", [f"model.vision={json.dumps(vision)}", "model.vision_grid=4"])
+    assert (recipe.model.vision, recipe.model.vision_grid) == (vision, 4)
+    assert recipe_from(json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe
+
+
 RETROFIT = "llava15_7b_retrofit"
 BAD_RETROFIT = {
     "model.vision=x": "takes the place of model.vision and model.text",
@@ -79,6 +91,7 @@ BAD_RETROFIT = {
     "model.instruction=null": "set model.instruction",
     "model.image_size=224": "leave model.image_size out",
     "model.vision_pool=2": "leave model.vision_pool out",
+    "model.vision_grid=2": "leave it out",
     "model.projector_norm=true": "leave model.projector_norm out",
 }
 

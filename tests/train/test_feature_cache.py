@@ -8,7 +8,7 @@ import torch
 from igva.data.blank import blank_image
 from igva.data.images import StoredImage
 from igva.errors import UserError
-from igva.testing import tiny_model, tiny_processor
+from igva.testing import ENSEMBLE, tiny_model, tiny_processor
 from igva.train import feature_cache, feature_workers
 from igva.train.feature_cache import InstructionCache, LayerCache, tower_key
 
@@ -67,6 +67,33 @@ def test_a_shard_without_its_index_does_not_count(pair, pictures, tmp_path):
     cache = LayerCache(model, processor, tmp_path / "cache")
     cache.fill(pictures)
     assert cache(pictures).patches.shape[0] == 5
+
+
+def test_key_tells_ensembles_of_equal_weights_apart():
+    """Other layers of the same encoders, or other pixels for them, are other features."""
+    model = tiny_model(tower=ENSEMBLE)
+    processor, (own, _) = tiny_processor(model), model.config.vision.encoders
+    first = tower_key(model, processor, [(1,)])
+    keys = {first}
+    for name, value in (("layers", [1, 3]), ("image_mean", [0.1, 0.1, 0.1]), ("plain", [2])):
+        before, own[name] = own.get(name), value
+        keys.add(tower_key(model, processor, [(1,)]))
+        own[name] = before if before is not None else []
+    assert len(keys) == 4
+    assert tower_key(model, processor, [(1,)]) == first
+
+
+def test_an_ensembles_features_are_kept(pictures, tmp_path):
+    model = tiny_model(tower=ENSEMBLE)
+    processor = tiny_processor(model)
+    cache = LayerCache(model, processor, tmp_path / "cache")
+    cache.fill(pictures)
+    from PIL import Image
+
+    pixels = processor.prepare_images([Image.open(path) for path in pictures])
+    expected = tiny_model(tower=ENSEMBLE).model.encode_image_layers(pixels)
+    forbid_tower(model)
+    torch.testing.assert_close(cache(pictures).patches.float(), expected.patches, atol=0.1, rtol=0.1)
 
 
 def test_key_depends_on_tower_taps_and_pooling(pair):

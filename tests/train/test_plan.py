@@ -115,6 +115,21 @@ def test_what_is_saved_where(files):
         assert sharded.optimizer == pytest.approx(quarter * factor, rel=0.05)
 
 
+def test_several_encoders(files, tmp_path):
+    """Each further tower adds its weights; the step with all of them runs on shapes alone."""
+    configs_only(tmp_path / "other", 64, 4)
+    vision = [str(files[1].parent / "small" / "vision"), str(tmp_path / "other" / "vision")]
+    recipe = lambda *more: load_recipe(str(files[1]), [f"model.vision={json.dumps(vision)}", *more])  # noqa: E731
+    one = plan_memory(load_recipe(str(files[1])), MIX, 1, True)
+    two = plan_memory(recipe(), MIX, 1, True)
+    other = make_plan(load_recipe(str(files[1]), [f"model.vision={vision[1]}"]), MIX)
+    plan = make_plan(recipe("data.cache_features=true"), MIX)
+    first = make_plan(load_recipe(str(files[1])), MIX).parameters["vision tower"][0]
+    assert plan.parameters["vision tower"][0] == first + other.parameters["vision tower"][0]
+    assert two[1].weights > one[1].weights
+    assert plan.disk.features > 0
+
+
 def test_settings_that_fit(files):
     """The overrides it names bring the recipe under the limit, and the recipe itself is above it."""
     load = lambda extra: load_recipe(str(files[0]), extra)  # noqa: E731

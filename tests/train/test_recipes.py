@@ -18,6 +18,7 @@ from igva.train.run import run
 
 PAPER_SIZE = FusionDims(num_layers=24, vision_dim=1024, num_patches=576, instruction_dim=768)
 SIGLIP2_SIZE = FusionDims(num_layers=27, vision_dim=1152, num_patches=729, instruction_dim=768)
+SIGLIP2_DINOV2_SIZE = FusionDims(num_layers=51, vision_dim=1152, num_patches=729, instruction_dim=768)
 SIXES = (tuple(range(1, 7)), tuple(range(7, 13)), tuple(range(13, 19)), tuple(range(19, 25)))
 
 
@@ -99,10 +100,17 @@ def test_modern_groups():
         assert [(group[0], group[-1]) for group in groups] == [(1, 7), (8, 14), (15, 21), (22, 27)]
 
 
-@pytest.mark.parametrize("pair", ["llava15_7b", "llava15_13b", "siglip2_qwen3", "tiny"])
+def test_groups_of_two_encoders():
+    for name in ("siglip2_dinov2_qwen3_align", "siglip2_dinov2_qwen3_instruct"):
+        fusion = fusion_of(load_recipe(name), SIGLIP2_DINOV2_SIZE)
+        assert [(group[0], group[-1]) for group in fusion.layer_groups] == [(1, 14), (15, 27), (28, 39), (40, 51)]
+        assert fusion.taps[0] == (26,)  # SigLIP2's 27 layers come first
+
+
+@pytest.mark.parametrize("pair", ["llava15_7b", "llava15_13b", "siglip2_qwen3", "siglip2_dinov2_qwen3", "tiny"])
 def test_the_two_stages_build_the_same_projector(pair):
     align, instruct = (load_recipe(f"{pair}_{stage}") for stage in ("align", "instruct"))
-    shared = ("vision", "text", "image_size", "vision_pool", "normalize_layers", "visual_positions")
+    shared = ("vision", "vision_grid", "text", "image_size", "vision_pool", "normalize_layers", "visual_positions")
     for key in (*shared, "projector_hidden_size", "projector_norm"):
         assert getattr(align.model, key) == getattr(instruct.model, key)
     assert instruct.model.init_from == align.output
@@ -121,6 +129,13 @@ def clip_vicuna(tmp_path_factory):
 def siglip2_qwen3(tmp_path_factory):
     folder = tmp_path_factory.mktemp("siglip2_qwen3")
     return save_tiny_parts(folder, "siglip", "qwen3", "mpnet", layers=27, tokenizer="qwen3")
+
+
+@pytest.fixture(scope="module")
+def siglip2_dinov2_qwen3(siglip2_qwen3, tmp_path_factory):
+    """The same with a second encoder, whose pictures are larger; as a list, the way it is written in YAML."""
+    dinov2 = save_tiny_parts(tmp_path_factory.mktemp("dinov2"), "dinov2", layers=24)["vision"]
+    return siglip2_qwen3 | {"vision": f"[{siglip2_qwen3['vision']}, {{source: {dinov2}, image_size: 42}}]"}
 
 
 @pytest.fixture
@@ -171,9 +186,9 @@ def parts_of(tensors):
     return {name.partition(".")[0] for name in tensors}
 
 
-@pytest.mark.parametrize("pair", ["llava15_7b", "llava15_13b", "siglip2_qwen3"])
+@pytest.mark.parametrize("pair", ["llava15_7b", "llava15_13b", "siglip2_qwen3", "siglip2_dinov2_qwen3"])
 def test_two_stages_run(pair, shrunk, request, picture):
-    parts = request.getfixturevalue("siglip2_qwen3" if pair == "siglip2_qwen3" else "clip_vicuna")
+    parts = request.getfixturevalue("clip_vicuna" if pair.startswith("llava15") else pair)
     first = shrunk(f"{pair}_align", parts)
     projector = check(first, picture)
     assert parts_of(projector) == {"projector"}
@@ -193,6 +208,14 @@ def test_lora_runs(shrunk, clip_vicuna, picture):
     text = [name for name in tensors if name.startswith("language_model")]
     assert text and all(name.endswith((".lora_A", ".lora_B")) for name in text)
     assert {min(tensors[name].shape) for name in text} <= {24, 48, 64, 128}
+
+
+def test_retrofit_with_a_further_encoder_runs(shrunk, clip_vicuna, siglip2_qwen3, picture, tmp_path):
+    parts = {"retrofit": save_tiny_llava(tmp_path / "llava", layers=24), "instruction": clip_vicuna["instruction"]}
+    parts["add_vision"] = f"[{siglip2_qwen3['vision']}]"
+    recipe = shrunk("llava15_7b_retrofit", parts, "model.fusion_kwargs.num_groups=2")
+    tensors = check(recipe, picture)
+    assert tensors["projector.linear_1.weight"][:, 32:].abs().max() > 0
 
 
 def test_retrofit_runs(shrunk, clip_vicuna, picture, tmp_path):

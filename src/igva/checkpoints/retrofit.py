@@ -25,7 +25,16 @@ from igva.checkpoints.official import (
     load_sentence_encoder,
     some_names,
 )
-from igva.ensembles import Source, assemble, encoder_kind, joined, load_encoder, name_apart, pixel_settings, read_encoder
+from igva.ensembles import (
+    Source,
+    assemble,
+    encoder_kind,
+    joined,
+    load_encoder,
+    name_apart,
+    pixel_settings,
+    read_encoder,
+)
 from igva.errors import UserError, first_line
 from igva.model.configuration_igva import IgvaConfig
 from igva.model.fusions import build_fusion

@@ -23,6 +23,7 @@ from igva.eval.questions import Question
 from igva.eval.scoring import grade_all, summarise
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
+from igva.model.vision_ensemble import EnsembleVisionConfig
 
 PREDICTIONS, SCORES, SETTINGS = "predictions.jsonl", "scores.json", "settings.json"
 # Fields of the configuration that change answers where the weights stay the same.
@@ -147,8 +148,8 @@ def fingerprint(model: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     config = getattr(model, "config", None)
     ways = [getattr(config, name, None) for name in _WAYS]
-    if encoders := getattr(getattr(config, "vision_config", None), "encoders", None):
-        ways.append(encoders)  # an ensemble's: which layers, and what pixels each encoder is given
+    if isinstance(ensemble := getattr(config, "vision_config", None), EnsembleVisionConfig):
+        ways.append(ensemble.beside_weights())
     digest.update(json.dumps(ways).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())

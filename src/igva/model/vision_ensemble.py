@@ -6,8 +6,8 @@ height and width of an encoder's map, ``V`` classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -95,6 +95,10 @@ class EnsembleVisionConfig(PreTrainedConfig):
         """What people call each layer, the first first: ``dinov2.11``, ``efficientnet.words``."""
         return [f"{part.name}.{part.layer_names.get(str(n), n)}" for part in self.parts() for n in part.layers]
 
+    def beside_weights(self) -> list[dict[str, Any]]:
+        """What the layers depend on and the weights do not show: which they are, and what pixels each encoder gets."""
+        return [{name: value for name, value in asdict(part).items() if name != "config"} for part in self.parts()]
+
 
 def check_encoder(part: EncoderConfig) -> None:
     """Raise ``ValueError`` where an encoder cannot give what is asked of it, as far as its config says."""
@@ -155,8 +159,9 @@ class EnsembleVisionModel(PreTrainedModel):
         self.adapters = make_adapters(config, self.encoders)
         self.post_init()
         # What must stay whole when a model is spread over devices; transformers asks direct children only.
-        whole = (getattr(encoder, "_no_split_modules", None) or () for encoder in self.encoders)
-        self._no_split_modules = set().union(*whole)
+        self._no_split_modules = {
+            name for encoder in self.encoders for name in getattr(encoder, "_no_split_modules", None) or ()
+        }
 
     def forward(self, pixel_values: Tensor, layers: Sequence[int] | None = None, **kwargs: Any) -> BaseModelOutput:
         """Run the encoders whose layers are wanted.
@@ -236,7 +241,7 @@ class LayerAdapter(nn.Module):
         return tokens if self.matrix is None else tokens @ self.matrix.T.to(tokens.dtype)
 
 
-def make_adapters(config: EnsembleVisionConfig, encoders: Sequence[Any]) -> nn.ModuleList:
+def make_adapters(config: EnsembleVisionConfig, encoders: Iterable[Any]) -> nn.ModuleList:
     """One ``LayerAdapter`` per layer, the first first, with matrices as they start."""
     return nn.ModuleList(
         [

@@ -29,7 +29,8 @@ def attention_maps(model: IgvaForConditionalGeneration, pixels: Tensor) -> dict[
     maps = attention.maps()  # (L, side, side)
     scaled = maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
     rounded = torch.round(scaled * 1000) / 1000
-    layers = [{"layer": number, "map": rows} for number, rows in enumerate(rounded.tolist(), start=1)]
-    for entry, name in zip(layers, layer_names(model.config) or (), strict=False):
-        entry["name"] = name
+    layers = [{"layer": number, "map": rows} for number, rows in zip(attention.layers, rounded.tolist(), strict=True)]
+    if (names := layer_names(model.config)) is not None:
+        for entry in layers:
+            entry["name"] = names[entry["layer"] - 1]
     return {"side": maps.shape[-1], "layers": layers}

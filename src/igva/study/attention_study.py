@@ -66,13 +66,13 @@ def study_attention(
     place = (min(int(point[1] * side), side - 1), min(int(point[0] * side), side - 1))
     alike = similarity(patches, *place)
     seen, maps = seen_picture(processor, pixels), attention.maps()
-    grouped = torch.stack([maps[[layer - 1 for layer in group if layer]].mean(dim=0) for group in groups])
+    grouped = torch.stack([_group_map(attention, maps, group) for group in groups])
     figures = [
         Figure(
             "attention",
             "What each layer attends to",
-            draw_layers(seen, maps, [layer_label(layer, named) for layer in range(1, len(maps) + 1)]),
-            f"{attention.source} over the patches, mean over the heads; every map has a scale of its own.",
+            draw_layers(seen, maps, [layer_label(layer, named) for layer in attention.layers]),
+            f"{attention.what} over the patches, mean over the heads; every map has a scale of its own.",
         ),
         Figure(
             "groups",
@@ -97,6 +97,12 @@ def study_attention(
         figures=figures,
         settings=settings,
     )
+
+
+def _group_map(attention: Attention, maps: Tensor, group: Sequence[int]) -> Tensor:
+    """The mean map of a group's layers, ``(side, side)``; nothing anywhere where none of them attends."""
+    places = [attention.layers.index(layer) for layer in group if layer in attention.layers]
+    return maps[places].mean(dim=0) if places else torch.zeros_like(maps[0])
 
 
 def _weights(
@@ -136,7 +142,7 @@ def seen_picture(processor: IgvaProcessor, pixels: Tensor) -> Tensor:
 def layer_table(attention: Attention, named: Sequence[str] | None = None) -> Table:
     """Per layer: what the prefix tokens get, and how far the rest is spread over the patches."""
     rows: list[list[Cell]] = []
-    for layer, key in enumerate(attention.keys.double().mean(dim=1), start=1):
+    for layer, key in zip(attention.layers, attention.keys.double().mean(dim=1), strict=True):
         patches = key[attention.prefix :]
         shares = patches / patches.sum()
         spread = float(torch.special.entr(shares).sum()) / math.log(len(shares)) if len(shares) > 1 else None
@@ -155,7 +161,7 @@ def layer_table(attention: Attention, named: Sequence[str] | None = None) -> Tab
         "Attention per layer",
         ["layer", *prefixed, "on patches, %", "spread", "half on, % of patches"],
         rows,
-        f"{attention.source}. Spread: entropy over the patches, 1 where all get alike. Half on: the "
+        f"{attention.what}. Spread: entropy over the patches, 1 where all get alike. Half on: the "
         "smallest share of the patches that holds half of what the patches get.",
     )
 
@@ -167,7 +173,7 @@ def findings(
     by_gathering = sorted(table.rows, key=lambda row: float(row[-1] or 0))
     sharp, wide = by_gathering[0], by_gathering[-1]
     lines = [
-        f"{attention.source}: most gathered in layer {sharp[0]}, where half of it lies on {sharp[-1]} % "
+        f"{attention.what}: most gathered in layer {sharp[0]}, where half of it lies on {sharp[-1]} % "
         f"of the patches, and most spread in layer {wide[0]} ({wide[-1]} %)."
     ]
     if attention.prefix:

@@ -43,8 +43,7 @@ def tower_key(model: IgvaForConditionalGeneration, processor: IgvaProcessor, tap
         "image_processor": processor.image_processor.to_dict(),
     }
     if isinstance(ensemble := model.config.vision, EnsembleVisionConfig):
-        # Which layers it gives, and what pixels each encoder is given, do not show in its weights.
-        settings["encoders"] = ensemble.encoders
+        settings["encoders"] = ensemble.beside_weights()
     return _digest(model.model.vision_tower, settings)
 
 

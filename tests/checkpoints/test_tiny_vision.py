@@ -1,0 +1,81 @@
+"""The tower of the embedded default: what it is made of, and what its words say of a photograph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # by this name: no torchvision asked
+
+from igva.checkpoints import tiny_vision
+from igva.checkpoints.parts import parts_present
+from igva.checkpoints.tiny_vision import CONSTANTS, WORDS, principal_rows, vision_path, word_vectors
+from igva.imagenet.classes import classes
+from igva.model.vision_layers import run_tower
+from igva.part_sources import load_vision_tower
+
+needs_parts = pytest.mark.skipif(not parts_present(), reason="the parts are not fetched: igva models fetch tiny")
+CAT = Path(__file__).parents[2] / "examples/chelsea.png"
+
+
+def test_principal_rows_are_orthonormal_and_the_longest_directions() -> None:
+    matrix = torch.randn(50, 6) * torch.tensor([1.0, 9.0, 1.0, 1.0, 5.0, 1.0])
+    rows = principal_rows(matrix, 2)
+    torch.testing.assert_close(rows @ rows.T, torch.eye(2), atol=1e-5, rtol=1e-5)
+    assert rows[0].abs().argmax() == 1 and rows[1].abs().argmax() == 4
+
+
+def test_word_vectors_have_no_mean_and_some_constant_channels() -> None:
+    sentences = torch.nn.functional.normalize(torch.randn(200, 24) + 1, dim=1)
+    vectors = word_vectors(sentences)
+    assert vectors.shape == (200, 24)
+    free, constant = vectors[:, :-CONSTANTS], vectors[:, -CONSTANTS:]
+    torch.testing.assert_close(free.mean(dim=0), torch.zeros(24 - CONSTANTS), atol=1e-5, rtol=0)
+    assert torch.equal(constant, constant[:1].expand_as(constant)) and abs(float(constant[0].sum())) < 1e-6
+    # Likeness is kept but for the directions left out.
+    kept = torch.corrcoef(torch.stack([free[0] @ free.T, (sentences - sentences.mean(0))[0] @ sentences.T]))
+    assert kept[0, 1] > 0.5
+
+
+def test_another_class_list_is_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = vision_path()
+    assert before == vision_path() and before.name.startswith("vision-")
+    monkeypatch.setattr(tiny_vision, "classes", lambda: classes()[:-1])
+    assert vision_path() != before
+
+
+@pytest.fixture(scope="module")
+def tower() -> Any:
+    return load_vision_tower(tiny_vision.vision_folder())
+
+
+@needs_parts
+def test_what_it_is_made_of(tower: Any) -> None:
+    names = tower.config.layer_names
+    assert names[-2:] == ["efficientnet.head", "efficientnet.words"]
+    assert {name.partition(".")[0] for name in names} <= {"dinov2", "efficientnet"}
+    assert (tower.config.hidden_size, tower.config.grid) == (384, 8)
+    number, vectors = tower.words_layer()
+    assert number == len(names) and vectors.shape == (1000, 384)
+    processor = AutoImageProcessor.from_pretrained(tiny_vision.vision_folder())
+    pixels = processor(Image.new("RGB", (9, 9), (255, 0, 51)), return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (1, 3, 256, 256)
+    torch.testing.assert_close(pixels[0, :, 7, 7], torch.tensor([1.0, 0.0, 0.2]), atol=1e-3, rtol=0)
+
+
+@needs_parts
+@torch.no_grad()
+def test_the_words_of_a_cat_are_a_cats(tower: Any) -> None:
+    """Of the 1,000 classes' vectors, a cat's is nearest to what the layer says on the whole."""
+    processor = AutoImageProcessor.from_pretrained(tiny_vision.vision_folder())
+    picture = Image.open(CAT).convert("RGB").resize((256, 256))
+    pixels = processor(picture, return_tensors="pt")["pixel_values"]
+    number, vectors = tower.words_layer()
+    layers = len(tower.config.layer_names)
+    means = run_tower(tower, pixels, [(number,)], num_layers=layers, num_patches=64, layers=[number])
+    likeness = torch.nn.functional.cosine_similarity(means.descriptors[0, 0], vectors, dim=1)
+    assert classes()[int(likeness.argmax())].name == "cat"
+    assert tower.parts[-1].layers[-1] == WORDS
