@@ -15,8 +15,12 @@ STAMPS_TABLE = HERE / "stamps.tsv"
 def read_drawing(path: Path) -> Image.Image:
     """An SVG or PNG file, cropped to what is visible, its longer side at most SIZE pixels."""
     if path.suffix == ".svg":
-        # The rasteriser knows no points; without the unit the drawing only gets another size.
-        text = re.sub(r'\b(width|height)="([\d.]+)pt"', r'\1="\2"', path.read_text(encoding="utf-8"))
+        # The rasteriser knows no points, which old drawings measure their canvas in.
+        text = re.sub(
+            r'\b(width|height)="([\d.]+)pt"',
+            lambda found: f'{found[1]}="{float(found[2]) * 4 / 3:.2f}"',
+            path.read_text(encoding="utf-8"),
+        )
         image = rasterise(text, 4 * SIZE, 4 * SIZE)
     else:
         image = Image.open(path).convert("RGBA")
