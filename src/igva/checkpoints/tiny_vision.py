@@ -6,12 +6,12 @@ Letters: ``V`` classes, ``C`` channels of the classifier's last map, ``D`` width
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from igva.checkpoints.efficientnet import MEAN, STD, read_classifier
@@ -24,23 +24,28 @@ from igva.paths import home
 VISION_PARTS = ("efficientnet", "instruction")  # what it is made of: the latter gives the classes' words
 WIDTH, GRID, IMAGE_SIZE = 384, 8, 256
 HEAD, WORDS = 8, 9  # of EfficientNet's layers, the last two
-# Which layers the tower has, by readouts (docs/results/tiny-tower.md): without DINOv2, which takes three quarters of the
-# time and brings nothing but two points of background colours.
+# Which layers the tower has, by readouts (docs/results/tiny-tower.md): without DINOv2, which takes three quarters of
+# the time and brings nothing but two points of background colours.
 DINOV2_LAYERS: list[int] = []
 EFFICIENTNET_LAYERS = [3, 5, 6, HEAD, WORDS]
 STACKED = {"3": 4, "5": 2}  # the maps of stages 3 and 5 are 32 and 16 places to the side
 # Channels of the words layer that are the same at every place. A layer norm behind it divides by what all channels
 # hold together: next to these, what doubt leaves of the words stays little.
 CONSTANTS, CONSTANT = 8, 0.18
+# Principal directions: of the classifier's rows, which bring its head to the tower's width, ``head (D, C)``; and of the
+# classes' sentence vectors, ``words (D - CONSTANTS, D)``. Shipped, since a decomposition has other signs on other
+# machines, and what is trained reads channels. ``tools/tower_matrices.py`` makes them.
+MATRICES = Path(__file__).parent.parent / "weights" / "tiny_tower.safetensors"
 
 
 def vision_path() -> Path:
-    """Where the tower stands, or will: another folder for other parts, classes or code of this file."""
+    """Where the tower stands, or will: another folder for other parts, classes, settings or matrices."""
     digest = hashlib.sha256()
     for name in VISION_PARTS:
         digest.update(PARTS[name].revision.encode())
-    digest.update(repr(classes()).encode())
-    digest.update(inspect.getsource(inspect.getmodule(vision_path)).encode())  # type: ignore[arg-type]
+    settings = [WIDTH, GRID, IMAGE_SIZE, DINOV2_LAYERS, EFFICIENTNET_LAYERS, STACKED, CONSTANTS, CONSTANT]
+    digest.update(repr([settings, classes()]).encode())
+    digest.update(MATRICES.read_bytes())
     return home() / "parts" / f"vision-{digest.hexdigest()[:8]}"
 
 
@@ -114,6 +119,7 @@ def assemble_vision(
             "stack": STACKED,
         }
     )
+    matrices = load_file(MATRICES)
     config = EnsembleVisionConfig(encoders=encoders, hidden_size=WIDTH, grid=GRID, image_size=IMAGE_SIZE)
     model = EnsembleVisionModel(config)
     for part, encoder in zip(model.parts, model.encoders, strict=True):
@@ -124,10 +130,10 @@ def assemble_vision(
         encoder.load_state_dict(source.state_dict(), strict=False)  # it has no words
         weight, bias = read_classifier(parts["efficientnet"])
         encoder.words.classifier.load_state_dict({"weight": weight, "bias": bias})
-        encoder.words.vectors.copy_(word_vectors(class_vectors(parts["instruction"])))
+        encoder.words.vectors.copy_(word_vectors(class_vectors(parts["instruction"]), matrices["words"]))
     for adapter, name in zip(model.adapters, config.layer_names, strict=True):
         if name == "efficientnet.head":
-            adapter.matrix.copy_(principal_rows(weight, WIDTH))
+            adapter.matrix.copy_(matrices["head"])
     return model.eval()
 
 
@@ -144,18 +150,14 @@ def class_vectors(instruction: Path) -> Tensor:
     return encode_instructions(encoder, ids, mask, pooling="mean", normalize=True)
 
 
-def word_vectors(sentences: Tensor) -> Tensor:
+def word_vectors(sentences: Tensor, directions: Tensor) -> Tensor:
     """Sentence vectors ``(V, D)`` as rows of a words layer: without their mean, turned, some channels constant.
 
     Without the mean, which all classes share, the expected vector of a classifier that has no idea is near zero.
+
+    Args:
+        directions: orthonormal, ``(D - CONSTANTS, D)``.
     """
-    centred = sentences - sentences.mean(dim=0)
-    free = sentences.shape[1] - CONSTANTS
-    turned = centred @ principal_rows(centred, free).T
+    turned = (sentences - sentences.mean(dim=0)) @ directions.T
     signs = torch.tensor([1.0, -1.0]).repeat(CONSTANTS // 2)  # their own mean is zero
     return torch.cat([turned, (CONSTANT * signs).expand(len(sentences), -1)], dim=1)
-
-
-def principal_rows(matrix: Tensor, count: int) -> Tensor:
-    """The ``count`` directions along which the rows of a matrix ``(n, m)`` are longest, orthonormal: ``(count, m)``."""
-    return torch.linalg.svd(matrix, full_matrices=False).Vh[:count].contiguous()

@@ -44,7 +44,9 @@ class Attention:
     @property
     def what(self) -> str:
         """What it is, in words."""
-        return "Activity (how far a patch lies from the mean of all)" if self.activity else f"Attention of {self.source}"
+        if self.activity:
+            return "Activity (how far a patch lies from the mean of all)"
+        return f"Attention of {self.source}"
 
     def maps(self) -> Tensor:
         """Mean over the heads on the patches, ``(L, side, side)``; what falls on the prefix is left out."""

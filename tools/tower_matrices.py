@@ -1,0 +1,34 @@
+"""Make the matrices that ``embedded:vision`` is put together with, and write them beside tiny's weights.
+
+    .venv/bin/python tools/tower_matrices.py
+
+Other matrices make another tower: whatever was trained on the one before has to be trained anew.
+"""
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from igva.checkpoints.efficientnet import read_classifier
+from igva.checkpoints.parts import fetch_parts
+from igva.checkpoints.tiny_vision import CONSTANTS, MATRICES, VISION_PARTS, WIDTH, class_vectors
+
+
+def principal_rows(matrix: Tensor, count: int) -> Tensor:
+    """The ``count`` directions along which the rows of a matrix ``(n, m)`` are longest, orthonormal: ``(count, m)``."""
+    return torch.linalg.svd(matrix, full_matrices=False).Vh[:count].contiguous()
+
+
+@torch.no_grad()
+def main() -> None:
+    parts = fetch_parts(VISION_PARTS)
+    weight, _ = read_classifier(parts["efficientnet"])
+    sentences = class_vectors(parts["instruction"])
+    words = principal_rows(sentences - sentences.mean(dim=0), sentences.shape[1] - CONSTANTS)
+    save_file({"head": principal_rows(weight, WIDTH), "words": words}, MATRICES)
+    MATRICES.chmod(0o644)  # safetensors writes for the owner alone
+    print(f"{MATRICES}: {MATRICES.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
