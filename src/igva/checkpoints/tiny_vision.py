@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,9 @@ def assemble_vision(
     matrices = load_file(MATRICES)
     config = EnsembleVisionConfig(encoders=encoders, hidden_size=WIDTH, grid=GRID, image_size=IMAGE_SIZE)
     model = EnsembleVisionModel(config)
-    for part, encoder in zip(model.parts, model.encoders, strict=True):
+    loaded: Iterable[Any] = model.encoders
+    adapters: Iterable[Any] = model.adapters
+    for part, encoder in zip(model.parts, loaded, strict=True):
         if part.name == "dinov2":
             encoder.load_state_dict(AutoModel.from_pretrained(parts["dinov2"]).state_dict())
             continue
@@ -131,7 +134,7 @@ def assemble_vision(
         weight, bias = read_classifier(parts["efficientnet"])
         encoder.words.classifier.load_state_dict({"weight": weight, "bias": bias})
         encoder.words.vectors.copy_(word_vectors(class_vectors(parts["instruction"]), matrices["words"]))
-    for adapter, name in zip(model.adapters, config.layer_names, strict=True):
+    for adapter, name in zip(adapters, config.layer_names, strict=True):
         if name == "efficientnet.head":
             adapter.matrix.copy_(matrices["head"])
     return model.eval()

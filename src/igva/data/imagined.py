@@ -51,9 +51,8 @@ def imagined_of(record: Record) -> Imagined | None:
         return None
     if len(record.images) != 1:
         raise UserError(f"sample {record.id}: it imagines a class on {len(record.images)} pictures: give it one")
-    number, share, cells = (
-        (entry.get(key) for key in ("class", "share", "cells")) if isinstance(entry, dict) else [0] * 3
-    )
+    values: list[Any] = [entry.get(key) for key in ("class", "share", "cells")] if isinstance(entry, dict) else [0] * 3
+    number, share, cells = values
     numbers = isinstance(cells, list) and bool(cells) and all(map(_whole, cells))
     if not (numbers and _whole(number) and isinstance(share, (int, float)) and 0 < share <= 1):
         raise UserError(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from igva.probe import pack
@@ -74,7 +75,7 @@ def cutouts(folder: Path) -> list[Entry]:
     """Cut-outs of photographs that training never saw, on photographs that it never saw."""
     backgrounds = pack.backgrounds(test=True)
     choices = tuple(sorted({*pack.nouns(), *pack.photo_nouns()}))
-    entries = []
+    entries: list[Entry] = []
     for name, drawings in sorted(pack.held_out_photographs().items()):
         for which, drawing in enumerate(drawings):
             for showing in range(SHOWINGS):
@@ -91,7 +92,7 @@ def cutouts(folder: Path) -> list[Entry]:
 
 def hands(folder: Path) -> list[Entry]:
     """Drawing sets that training never saw, on one colour; each set is a task."""
-    entries = []
+    entries: list[Entry] = []
     for style in pack.HELD_OUT_SETS:
         names = [name for name in pack.nouns() if pack.held_out_drawings(style, name)]
         for name in spread(names, CAP):
@@ -147,7 +148,8 @@ def clear_colors(drawing: Image.Image) -> list[tuple[int, int, int]]:
     """
     small = drawing.copy()
     small.thumbnail((32, 32))
-    inks = [(red, green, blue) for red, green, blue, alpha in small.getdata() if alpha > 127]
+    pixels = np.asarray(small.convert("RGBA")).reshape(-1, 4).tolist()
+    inks = [(red, green, blue) for red, green, blue, alpha in pixels if alpha > 127]
     lost = {c: sum(distance(ink, c) < STANDS_OUT for ink in inks) / max(1, len(inks)) for c in COLORS.values()}
     return [color for color, share in lost.items() if share <= HIDDEN] or [min(lost, key=lost.__getitem__)]
 

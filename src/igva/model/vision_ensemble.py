@@ -194,7 +194,8 @@ class EnsembleVisionModel(PreTrainedModel):
             Its number, and ``(V, D)``; None where no encoder has such a layer.
         """
         before = 0
-        for part, encoder in zip(self.parts, self.encoders, strict=True):
+        encoders: Iterable[Any] = self.encoders
+        for part, encoder in zip(self.parts, encoders, strict=True):
             words = getattr(encoder, "words", None)
             if words is not None and (last := encoder.config.num_hidden_layers) in part.layers:
                 place = before + part.layers.index(last)

@@ -56,7 +56,8 @@ def encoder_key(model: IgvaForConditionalGeneration, processor: IgvaProcessor) -
         "longest": tokenizer.model_max_length,
         "tokens": sorted(tokenizer.get_vocab().items()),
     }
-    return _digest(model.model.instruction_encoder, settings)
+    encoder: Any = model.model.instruction_encoder  # a model that reads instructions has one
+    return _digest(encoder, settings)
 
 
 def _digest(encoder: nn.Module, settings: dict[str, Any]) -> str:

@@ -164,7 +164,7 @@ def _loss(model: Any, recipe: Recipe, inputs: dict[str, Any]) -> Tensor:
     labels = inputs.pop("labels")
 
     def forward() -> Any:
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.optim.bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.optim.bf16 is True):
             outputs = model(**inputs)
             outputs.loss = model.loss_function(
                 logits=outputs.logits, labels=None, shift_labels=labels, vocab_size=outputs.logits.shape[-1]

@@ -66,7 +66,7 @@ class Shards:
         by_file: dict[str, list[str]] = {}
         for key in keys:
             by_file.setdefault(self._place[key][0], []).append(key)
-        found = {}
+        found: dict[str, Tensor] = {}
         for file, wanted in by_file.items():
             whole = self._file(file).get_tensor(which)
             found |= {key: whole[self._place[key][1]].clone() for key in wanted}
