@@ -11,7 +11,8 @@ from torch import Tensor
 
 from igva.checkpoints.efficientnet import read_classifier
 from igva.checkpoints.parts import fetch_parts
-from igva.checkpoints.tiny_vision import CONSTANTS, MATRICES, VISION_PARTS, WIDTH, class_vectors
+from igva.checkpoints.tiny import TOWER
+from igva.checkpoints.tiny_vision import CONSTANTS, VISION_PARTS, WIDTH, class_vectors
 
 
 def principal_rows(matrix: Tensor, count: int) -> Tensor:
@@ -25,9 +26,9 @@ def main() -> None:
     weight, _ = read_classifier(parts["efficientnet"])
     sentences = class_vectors(parts["instruction"])
     words = principal_rows(sentences - sentences.mean(dim=0), sentences.shape[1] - CONSTANTS)
-    save_file({"head": principal_rows(weight, WIDTH), "words": words}, MATRICES)
-    MATRICES.chmod(0o644)  # safetensors writes for the owner alone
-    print(f"{MATRICES}: {MATRICES.stat().st_size / 1e6:.1f} MB")
+    save_file({"head": principal_rows(weight, WIDTH), "words": words}, TOWER)
+    TOWER.chmod(0o644)  # safetensors writes for the owner alone
+    print(f"{TOWER}: {TOWER.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

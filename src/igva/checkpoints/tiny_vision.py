@@ -18,6 +18,7 @@ from torch import Tensor
 from igva.checkpoints.efficientnet import MEAN, STD, read_classifier
 from igva.checkpoints.parts import DINOV2_PREPROCESSOR, PARTS, fetch_parts
 from igva.checkpoints.store import new_folder, write_errors
+from igva.checkpoints.tiny import TOWER
 from igva.imagenet.classes import classes
 from igva.model.instruction_encoder import encode_instructions
 from igva.paths import home
@@ -33,10 +34,6 @@ STACKED = {"3": 4, "5": 2}  # the maps of stages 3 and 5 are 32 and 16 places to
 # Channels of the words layer that are the same at every place. A layer norm behind it divides by what all channels
 # hold together: next to these, what doubt leaves of the words stays little.
 CONSTANTS, CONSTANT = 8, 0.18
-# Principal directions: of the classifier's rows, which bring its head to the tower's width, ``head (D, C)``; and of the
-# classes' sentence vectors, ``words (D - CONSTANTS, D)``. Shipped, since a decomposition has other signs on other
-# machines, and what is trained reads channels. ``tools/tower_matrices.py`` makes them.
-MATRICES = Path(__file__).parent.parent / "weights" / "tiny_tower.safetensors"
 
 
 def vision_path() -> Path:
@@ -46,7 +43,7 @@ def vision_path() -> Path:
         digest.update(PARTS[name].revision.encode())
     settings = [WIDTH, GRID, IMAGE_SIZE, DINOV2_LAYERS, EFFICIENTNET_LAYERS, STACKED, CONSTANTS, CONSTANT]
     digest.update(repr([settings, classes()]).encode())
-    digest.update(MATRICES.read_bytes())
+    digest.update(TOWER.read_bytes())
     return home() / "parts" / f"vision-{digest.hexdigest()[:8]}"
 
 
@@ -120,7 +117,7 @@ def assemble_vision(
             "stack": STACKED,
         }
     )
-    matrices = load_file(MATRICES)
+    matrices = load_file(TOWER)
     config = EnsembleVisionConfig(encoders=encoders, hidden_size=WIDTH, grid=GRID, image_size=IMAGE_SIZE)
     model = EnsembleVisionModel(config)
     loaded: Iterable[Any] = model.encoders
