@@ -17,7 +17,7 @@ PARALLEL := -n auto --dist loadfile
 .PHONY: demo test test-slow test-oldest test-lmms test-vllm lint clean
 
 demo: .venv/.ready
-	$(BIN)/igva ask examples/chelsea.png "What color is the background?" --plot demo.png
+	$(BIN)/igva ask examples/chelsea.png "What animal is this?" --plot demo.png
 	@echo && echo "The same as a picture: demo.png"
 
 test: .venv/.ready
