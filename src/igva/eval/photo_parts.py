@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from igva.probe import pack
@@ -147,7 +148,7 @@ def clear_colors(drawing: Image.Image) -> list[tuple[int, int, int]]:
     """
     small = drawing.copy()
     small.thumbnail((32, 32))
-    inks = [(red, green, blue) for red, green, blue, alpha in small.getdata() if alpha > 127]
+    inks = [pixel[:3] for pixel in np.asarray(small).reshape(-1, 4).tolist() if pixel[3] > 127]
     lost = {c: sum(distance(ink, c) < STANDS_OUT for ink in inks) / max(1, len(inks)) for c in COLORS.values()}
     return [color for color, share in lost.items() if share <= HIDDEN] or [min(lost, key=lost.__getitem__)]
 
