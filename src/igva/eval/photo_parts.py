@@ -148,8 +148,7 @@ def clear_colors(drawing: Image.Image) -> list[tuple[int, int, int]]:
     """
     small = drawing.copy()
     small.thumbnail((32, 32))
-    pixels = np.asarray(small.convert("RGBA")).reshape(-1, 4).tolist()
-    inks = [(red, green, blue) for red, green, blue, alpha in pixels if alpha > 127]
+    inks = [pixel[:3] for pixel in np.asarray(small).reshape(-1, 4).tolist() if pixel[3] > 127]
     lost = {c: sum(distance(ink, c) < STANDS_OUT for ink in inks) / max(1, len(inks)) for c in COLORS.values()}
     return [color for color, share in lost.items() if share <= HIDDEN] or [min(lost, key=lost.__getitem__)]
 
