@@ -24,7 +24,7 @@ ALIGN = (
     "model.fusion=mean",
     "model.fusion_kwargs={groups: [[1, 2, 3], [4]]}",  # the last one is the words layer
     "lora.rank=0",
-    "warm_up.batch_size=4",
+    "warm_up.batch_size=8",
     "warm_up.learning_rate=1e-2",
     "warm_up.imagined=0.5",
 )
@@ -39,7 +39,7 @@ def named(monkeypatch):
 
 def with_words(model):
     """The tower's layer 4 said to be a words layer."""
-    vectors = torch.randn(3, 32, generator=torch.Generator().manual_seed(1)) * 2
+    vectors = torch.randn(3, 32, generator=torch.Generator().manual_seed(1)) * 4
     model.model.vision_tower.words_layer = lambda: (4, vectors)
     return model
 
