@@ -59,33 +59,10 @@ def _is_loopback(host: str) -> bool:
 
 @pytest.fixture(scope="session")
 def ensemble() -> tuple[Any, Any]:
-    """A random model whose tower is two encoders with named layers, in three groups, and its processor; read only."""
-    from transformers import Dinov2Config
+    """A random model whose tower is two encoders with named layers, in two groups, and its processor; read only."""
+    from igva.testing import ENSEMBLE, tiny_model, tiny_processor
 
-    from igva.model.configuration_igva import IgvaConfig
-    from igva.model.modeling_igva import IgvaForConditionalGeneration
-    from igva.model.vision_ensemble import EnsembleVisionConfig
-    from igva.testing import SPECIALS, instruction_config, text_config, tiny_processor
-
-    torch.manual_seed(0)
-    scale = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    size = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "image_size": 28, "patch_size": 14}
-    dinov2 = {"name": "dinov2", "config": Dinov2Config(**size).to_dict(), "layers": [2, 3, 4], "image_size": 56}
-    lite = {"model_type": "efficientnet_lite", "word_size": 24, "num_classes": 10, "head_size": 40}
-    eff = {"name": "eff", "config": lite, "layers": [3, 5, 8, 9], "image_size": 64, "layer_names": {"9": "words"}}
-    encoders = [{**dinov2, **scale, "patches": 4}, {**eff, **scale, "plain": [9], "stack": {"3": 2}}]
-    model = IgvaForConditionalGeneration(
-        IgvaConfig(
-            vision_config=EnsembleVisionConfig(encoders=encoders, hidden_size=24, grid=2, image_size=64),
-            text_config=text_config(),
-            instruction_config=instruction_config(),
-            fusion="igva",
-            fusion_kwargs={"groups": [[1, 2, 3], [4, 5], [6, 7]], "hidden_size": 16, "num_blocks": 1, "num_heads": 2},
-            image_token_id=SPECIALS.index("<image>"),
-        )
-    ).eval()
-    model.generation_config.suppress_tokens = [SPECIALS.index("<image>")]
-    model.generation_config.pad_token_id = 0
+    model = tiny_model(tower=ENSEMBLE)
     return model, tiny_processor(model)
 
 

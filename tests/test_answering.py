@@ -37,8 +37,8 @@ def test_groups_have_names_where_layers_have(ensemble, picture):
     result = igva.answer(*ensemble, picture(), "What is it?", max_new_tokens=2)
     told = json.loads(json.dumps(result.to_json()))
     assert list(told) == ["answer", "model", "layer_groups", "layer_names", "layer_weights", "timings"]
-    assert told["layer_groups"] == [[1, 2, 3], [4, 5], [6, 7]]
-    assert told["layer_names"] == result.group_labels() == ["dinov2.2-4", "eff.3,5", "eff.8,words"]
+    assert told["layer_groups"] == [[1, 2], [3, 4]]
+    assert told["layer_names"] == result.group_labels() == ["dinov2.2,4", "efficientnet.2,words"]
 
 
 def test_groups_have_numbers_else(folder, picture):

@@ -62,7 +62,7 @@ def test_named_layers(ensemble, photo, tmp_path, capsys):
     command = ["ask", photo, "What?", "--model", str(tmp_path / "model"), "--max-new-tokens", "2"]
     assert entry([*command, "--plot", str(tmp_path / "plot.png")]) == 0
     bars = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "%" in line]
-    assert bars == ["dinov2.2-4", "eff.3,5", "eff.8,words"]
+    assert bars == ["dinov2.2,4", "efficientnet.2,words"]
     assert (tmp_path / "plot.png").stat().st_size > 0
     assert entry([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["layer_names"] == bars

@@ -69,11 +69,11 @@ def test_named_layers(data, ensemble, tmp_path):
     for part in ensemble:
         part.save_pretrained(tmp_path / "ensemble")
     common = [*files(data), "--model", str(tmp_path / "ensemble"), *QUICK]
-    assert entry(["study", "layers", *common, "--layers", "3,7", "--no-blind"]) == 0
-    assert rows(data, "by_category") == ["", "layer 3 (dinov2.4)", "layer 7 (eff.words)", "chance"]
+    assert entry(["study", "layers", *common, "--layers", "2,4", "--no-blind"]) == 0
+    assert rows(data, "by_category") == ["", "layer 2 (dinov2.4)", "layer 4 (efficientnet.words)", "chance"]
     common[5] = str(data / "fusions")
-    assert entry(["study", "fusions", *common, "--fusions", "mean:groups=[[1,2],[6,7]]", "--seeds", "1"]) == 0
-    assert "dinov2.2-3 0.50; eff.8,words 0.50" in (data / "fusions/weights.csv").read_text()
+    assert entry(["study", "fusions", *common, "--fusions", "mean:groups=[[1,2],[4]]", "--seeds", "1"]) == 0
+    assert "dinov2.2,4 0.50; efficientnet.words 0.50" in (data / "fusions/weights.csv").read_text()
 
 
 def test_layers_with_one_readout_and_a_warm_up(data, model):

@@ -97,28 +97,18 @@ def test_a_tower_that_hides_its_attention():
         tower_attention(model, torch.randn(1, 3, 28, 28), [(1,)])
 
 
-def test_a_tower_of_several_encoders_is_refused_and_left_as_it_was(ensemble):
-    tower = ensemble[0].model.vision_tower
-    parts = [module for module in tower.modules() if hasattr(module, "config")]
-    before = [module.config._attn_implementation for module in parts]
-    with pytest.raises(UserError, match="gives no attention"):
-        tower_attention(ensemble[0], torch.rand(1, 3, 64, 64), [(1,)])
-    assert [module.config._attn_implementation for module in parts] == before
-    assert not any(module._forward_hooks for module in tower.modules())
-
-
-def test_named_layers(picture, tmp_path):
-    """A single encoder that names its layers."""
+def test_named_layers(ensemble, picture, tmp_path):
     pytest.importorskip("matplotlib")
-    model = tiny_model()
-    model.config.vision.layer_names = ["v.low", "v.2", "v.3", "v.top"]
-    processor = tiny_processor(model)
-    report = study_attention(model, processor, picture(), tmp_path, question="What?", settings={})
+    report = study_attention(*ensemble, picture(), tmp_path, question="What?", settings={}).read_text()
+    names = ["dinov2.2", "dinov2.4", "efficientnet.2", "efficientnet.words"]
     layers = json.loads((tmp_path / "layers.json").read_text())["rows"]
-    assert [row[0] for row in layers] == ["1 (v.low)", "2 (v.2)", "3 (v.3)", "4 (v.top)"]
-    assert "v.low,2" in report.read_text() and "v.3,top" in report.read_text()
-    told = attention_maps(model, processor.prepare_images([picture()]))
-    assert [(layer["layer"], layer["name"]) for layer in told["layers"]][::3] == [(1, "v.low"), (4, "v.top")]
+    assert [row[0] for row in layers] == [f"{layer} ({name})" for layer, name in enumerate(names, start=1)]
+    assert "the layers are weighed: dinov2.2,4 " in report
+    maps = attention_maps(ensemble[0], ensemble[1].prepare_images([picture()]))["layers"]
+    assert [(each["layer"], each["name"]) for each in maps] == list(enumerate(names, start=1))
+    plain = tiny_model()
+    maps = attention_maps(plain, tiny_processor(plain).prepare_images([picture()]))["layers"]
+    assert all(each.keys() == {"layer", "map"} for each in maps)
 
 
 def test_principal_colors():

@@ -264,14 +264,14 @@ def test_study(model, processor, questions, tmp_path):
 def test_study_of_named_layers(ensemble, questions, tmp_path):
     pytest.importorskip("matplotlib")
     report = study_weights(*ensemble, questions, tmp_path / "out", settings={})
-    names = ["dinov2.2-4", "eff.3,5", "eff.8,words"]
+    names = ["dinov2.2,4", "efficientnet.2,words"]
     assert group_names(ensemble[0]) == names
     for table in ("by_category", "by_task"):
         with (tmp_path / "out" / f"{table}.csv").open() as file:
-            assert next(csv.reader(file))[2:5] == names
+            assert next(csv.reader(file))[2:4] == names
     assert all(f"<button>{name}</button>" in report.read_text() for name in names)
     summary = " ".join(json.loads((tmp_path / "out" / "study.json").read_text())["summary"])
-    assert "questions: dinov2.2-4 " in summary
+    assert "questions: dinov2.2,4 " in summary
 
 
 def test_study_of_a_fusion_that_does_not_adapt(questions, tmp_path):

@@ -153,14 +153,12 @@ def _attention_matrix(output: Any, patches: int) -> Tensor | None:
 @contextmanager
 def _eager(tower: Any) -> Iterator[None]:
     """The fused kernels never hold the weights; inside this the tower does without them."""
-    # Each part of a composed tower has its own, and not every one takes what the whole has.
-    before = [(part.config, part.config._attn_implementation) for part in tower.modules() if hasattr(part, "config")]
+    before = tower.config._attn_implementation
     tower.set_attn_implementation("eager")
     try:
         yield
     finally:
-        for config, kind in before:
-            config._attn_implementation = kind
+        tower.set_attn_implementation(before)
 
 
 def principal_colors(patches: Tensor) -> Tensor:
