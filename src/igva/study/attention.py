@@ -153,12 +153,14 @@ def _attention_matrix(output: Any, patches: int) -> Tensor | None:
 @contextmanager
 def _eager(tower: Any) -> Iterator[None]:
     """The fused kernels never hold the weights; inside this the tower does without them."""
-    before = tower.config._attn_implementation
+    # Each part of a composed tower has its own, and not every one takes what the whole has.
+    before = [(part.config, part.config._attn_implementation) for part in tower.modules() if hasattr(part, "config")]
     tower.set_attn_implementation("eager")
     try:
         yield
     finally:
-        tower.set_attn_implementation(before)
+        for config, kind in before:
+            config._attn_implementation = kind
 
 
 def principal_colors(patches: Tensor) -> Tensor:
