@@ -56,7 +56,8 @@ def test_named_layers(ensemble):
             told | {"layer_weights": expected.layer_weights}
         ] * 2  # the first and the last
         maps = httpx.post(f"{url}/igva/attention", json={"image": PICTURES[0]}, timeout=60).json()
-        assert [layer["name"] for layer in maps["layers"]][::3] == ["dinov2.2", "efficientnet.words"]
+        assert [layer["name"] for layer in maps["layers"]] == ["dinov2.2", "dinov2.4"]  # those that attend
+        assert maps["what"] == "Attention of the CLS token"
 
 
 def test_several_pictures_and_turns(url, small):

@@ -15,7 +15,8 @@ from igva.study.attention import tower_attention
 
 
 def attention_maps(model: IgvaForConditionalGeneration, pixels: Tensor) -> dict[str, Any]:
-    """Pixels ``(1, 3, height, width)`` → ``side`` and per layer its map, rows of numbers whose largest is 1.
+    """Pixels ``(1, 3, height, width)`` → ``side``, ``what`` the maps show, and per layer its map, rows of numbers
+    whose largest is 1.
 
     A layer that has a name besides its number comes with it.
 
@@ -33,4 +34,4 @@ def attention_maps(model: IgvaForConditionalGeneration, pixels: Tensor) -> dict[
     if (names := layer_names(model.config)) is not None:
         for entry in layers:
             entry["name"] = names[entry["layer"] - 1]
-    return {"side": maps.shape[-1], "layers": layers}
+    return {"side": maps.shape[-1], "what": attention.what, "layers": layers}

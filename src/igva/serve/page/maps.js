@@ -14,6 +14,7 @@ const turn = document.getElementById("maps-switch");
 const panel = document.getElementById("maps");
 const strip = document.getElementById("strip");
 const trouble = document.getElementById("maps-error");
+const legend = document.getElementById("legend-note");
 
 /** The switch, the strip of small maps, and the glow over the large picture. */
 export class Maps {
@@ -78,6 +79,7 @@ export class Maps {
       const loaded = await attention(this.image, loading.signal);
       if (this.loading !== loading) return;
       this.loaded = loaded;
+      legend.textContent = `${loaded.what}; each layer on its own scale.`;
       this.build();
     } catch (error) {
       if (this.loading !== loading) return;
