@@ -21,7 +21,7 @@ const EXAMPLES = [
   {
     file: "cat.jpg",
     alt: "A cat that looks at you",
-    ideas: ["What is in the picture?", "What color is it?", "Is there a dog in the picture?"],
+    ideas: ["What animal is this?", "What color is it?", "Is there a dog in the picture?"],
   },
 ];
 
