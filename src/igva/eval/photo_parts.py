@@ -62,7 +62,7 @@ def photos(*parts: str) -> list[Photo]:
 
 def whole(folder: Path) -> list[Entry]:
     """Whole photographs, each of one thing that has a name in the probe suite."""
-    entries = []
+    entries: list[Entry] = []
     for number, photo in enumerate(_copied(folder, photos("skimage", "whole"))):
         task = "scikit-image" if photo.part == "skimage" else "packages"
         entries.append(
@@ -75,7 +75,7 @@ def cutouts(folder: Path) -> list[Entry]:
     """Cut-outs of photographs that training never saw, on photographs that it never saw."""
     backgrounds = pack.backgrounds(test=True)
     choices = tuple(sorted({*pack.nouns(), *pack.photo_nouns()}))
-    entries = []
+    entries: list[Entry] = []
     for name, drawings in sorted(pack.held_out_photographs().items()):
         for which, drawing in enumerate(drawings):
             for showing in range(SHOWINGS):
@@ -92,7 +92,7 @@ def cutouts(folder: Path) -> list[Entry]:
 
 def hands(folder: Path) -> list[Entry]:
     """Drawing sets that training never saw, on one colour; each set is a task."""
-    entries = []
+    entries: list[Entry] = []
     for style in pack.HELD_OUT_SETS:
         names = [name for name in pack.nouns() if pack.held_out_drawings(style, name)]
         for name in spread(names, CAP):
@@ -112,7 +112,7 @@ def open_questions(folder: Path) -> list[Entry]:
     table = pack.nouns()
     animals = tuple(name for name, noun in table.items() if noun.category == "animal")
     purposes = {name: use for use, names in USES.items() for name in names}
-    entries = []
+    entries: list[Entry] = []
     for number, photo in enumerate(photo for photo in known if photo.name in animals):
         entries.append(_entry("open", "animal", photo.file, _dealt("animal", ANIMAL, number), photo.name, animals))
     for number, photo in enumerate(photo for photo in known if photo.name in purposes):
