@@ -62,7 +62,7 @@ def photos(*parts: str) -> list[Photo]:
 
 def whole(folder: Path) -> list[Entry]:
     """Whole photographs, each of one thing that has a name in the probe suite."""
-    entries = []
+    entries: list[Entry] = []
     for number, photo in enumerate(_copied(folder, photos("skimage", "whole"))):
         task = "scikit-image" if photo.part == "skimage" else "packages"
         entries.append(
@@ -112,7 +112,7 @@ def open_questions(folder: Path) -> list[Entry]:
     table = pack.nouns()
     animals = tuple(name for name, noun in table.items() if noun.category == "animal")
     purposes = {name: use for use, names in USES.items() for name in names}
-    entries = []
+    entries: list[Entry] = []
     for number, photo in enumerate(photo for photo in known if photo.name in animals):
         entries.append(_entry("open", "animal", photo.file, _dealt("animal", ANIMAL, number), photo.name, animals))
     for number, photo in enumerate(photo for photo in known if photo.name in purposes):
