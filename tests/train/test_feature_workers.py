@@ -87,11 +87,11 @@ from igva.train import feature_workers
 if __name__ == "__main__":
     model = tiny_model()
     work = [[("key", Path(sys.argv[1]))]] * 100000
-    with feature_workers.pieces(model.model, tiny_processor(model), ((1,),), work, 1) as found:
+    with feature_workers.pieces(model.model, tiny_processor(model), ((1,),), work, 2) as found:
         for number, piece in enumerate(found):
             if number == 2:
                 import multiprocessing
-                print(multiprocessing.active_children()[0].pid, flush=True)
+                print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 """
 
 
@@ -101,12 +101,14 @@ def test_workers_end_with_a_killed_parent(pictures, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(KILLED)
     parent = subprocess.Popen([sys.executable, script, pictures[0]], stdout=subprocess.PIPE, text=True)
-    worker = int(parent.stdout.readline())
+    workers = [Path(f"/proc/{worker}") for worker in parent.stdout.readline().split()]
+    assert len(workers) == 2 and all(worker.exists() for worker in workers)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     for _ in range(60):
-        if not Path(f"/proc/{worker}").exists():
+        if not any(worker.exists() for worker in workers):
             return
         time.sleep(0.5)
-    os.kill(worker, signal.SIGKILL)
-    pytest.fail("the worker lives on")
+    for worker in workers:
+        os.kill(int(worker.name), signal.SIGKILL)
+    pytest.fail("workers live on")

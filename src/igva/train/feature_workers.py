@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import tempfile
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +85,12 @@ def pieces(
             torch.save(model.vision_tower, tower)
         work = _Work(batches, processor, model.config, tuple(taps), tower)
         loader: DataLoader[Any] = DataLoader(
-            work, batch_size=None, num_workers=workers, multiprocessing_context=_context(), collate_fn=_as_it_is
+            work,
+            batch_size=None,
+            num_workers=workers,
+            multiprocessing_context=_context(),
+            collate_fn=_as_it_is,
+            worker_init_fn=_end_with_parent,
         )
         watched = _watched(iter(loader))
         try:
@@ -115,6 +121,17 @@ def _watched(iterator: Iterator[Piece]) -> Generator[Piece, None, None]:
             "the processes that read the pictures died: set data.feature_workers=0, or, if a script of yours started "
             'them, begin its work below `if __name__ == "__main__":`'
         ) from error
+
+
+def _end_with_parent(_: int) -> None:
+    """In a worker: end when the training process is killed.
+
+    torch's own watch is for a parent that forked the worker; here that is the fork server, which outlives the other as
+    long as a worker does.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _as_it_is(piece: Any) -> Any:
