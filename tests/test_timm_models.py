@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 
 import pytest
 import torch
@@ -65,6 +66,27 @@ def test_a_layer_is_an_entry_of_forward_intermediates(no_download, tmp_path):
         maps = own[entry].flatten(2).transpose(1, 2)
         expected = tower.adapters[place].fit(maps)
         torch.testing.assert_close(got.patches[:, place], expected, atol=1e-4, rtol=1e-4)
+
+
+@needs_timm
+@torch.no_grad()
+def test_a_checkpoint_of_timm_on_the_hub(tmp_path):
+    """Its folder: timm's own config, with the pixels in it, and timm's own names of tensors."""
+    import timm
+    from safetensors.torch import save_file
+
+    network = timm.create_model("resnet18").eval()
+    pixels = {"input_size": [3, 64, 64], "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.25], "interpolation": "bicubic"}
+    config = {"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": {**pixels, "crop_pct": 1.0}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(network.state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    tower = load_ensemble([{"source": str(tmp_path), "layers": [5]}])
+    (part,) = tower.parts
+    assert (part.name, part.image_size, part.image_mean, part.sizes) == ("resnet18", 64, [0.1, 0.2, 0.3], [512])
+    picture = torch.rand(1, 3, 64, 64)
+    expected = network.forward_features(prepare_pixels(picture, part)).flatten(2).transpose(1, 2)
+    got = run_tower(tower, picture, [(1,)], num_layers=1, num_patches=4, layers=[1]).patches[:, 0]
+    torch.testing.assert_close(got, tower.adapters[0].fit(expected), atol=1e-4, rtol=1e-4)
 
 
 @needs_timm

@@ -39,9 +39,12 @@ def timm_settings(where: str, image_size: int | None) -> tuple[Any, int, list[fl
     name = where.removeprefix(TIMM)
     if not timm.is_model(name.partition(".")[0]):
         raise UserError(f"timm {timm.__version__} has no model {name!r}: timm.list_models() names those it has")
-    known = timm.get_pretrained_cfg(name)
-    if known is None:
-        raise UserError(f"timm {timm.__version__} has no pretrained weights {name!r}: leave out what follows the point")
+    try:
+        known = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError as error:
+        raise UserError(
+            f"timm {timm.__version__} has no pretrained weights {name!r}: timm.list_pretrained() names those it has"
+        ) from error
     size = image_size or int(known.input_size[-1])
     arguments = {"img_size": size} if known.fixed_input_size and size != known.input_size[-1] else None
     config = TimmWrapperConfig(architecture=name, do_pooling=False, num_labels=0, model_args=arguments)

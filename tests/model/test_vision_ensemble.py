@@ -273,6 +273,13 @@ def test_what_the_weights_do_not_show():
     assert "config" not in one.beside_weights()[0]
 
 
+def test_the_way_of_attending_can_be_changed():
+    tower = tower_of(encoder(), convolutional(), hidden_size=32, grid=2, image_size=32)
+    for way in ("eager", "sdpa"):
+        tower.set_attn_implementation(way)
+        assert tower.encoders[0].config._attn_implementation == way
+
+
 def test_blocks_stay_whole_where_a_model_is_spread():
     model = tiny_model("igva", ENSEMBLE)
     assert {"Dinov2Layer", "InvertedResidual"} <= set(model.model.vision_tower._no_split_modules)

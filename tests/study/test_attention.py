@@ -79,7 +79,9 @@ def test_of_convolutional_encoders_their_activity_is_shown():
     model = IgvaForConditionalGeneration(IgvaConfig(**parts, fusion="mean", fusion_kwargs={"num_groups": 2}))
     attention, means = tower_attention(model, torch.rand(1, 3, 28, 28), [(1,)])
     count = vision.num_hidden_layers
-    assert attention.activity and attention.layers == tuple(range(1, count + 1)) and attention.keys.shape == (count, 1, 4)
+    assert (
+        attention.activity and attention.layers == tuple(range(1, count + 1)) and attention.keys.shape == (count, 1, 4)
+    )
     assert means.patches.shape[1] == 1
 
 

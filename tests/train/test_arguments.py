@@ -91,7 +91,7 @@ BAD_RETROFIT = {
     "model.instruction=null": "set model.instruction",
     "model.image_size=224": "leave model.image_size out",
     "model.vision_pool=2": "leave model.vision_pool out",
-    "model.vision_grid=2": "leave it out",
+    "model.vision_grid=2": "leave model.vision_grid out",
     "model.projector_norm=true": "leave model.projector_norm out",
 }
 

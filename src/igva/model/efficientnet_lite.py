@@ -128,6 +128,11 @@ class EfficientNetLiteModel(PreTrainedModel):
     base_model_prefix = "efficientnet_lite"
     main_input_name = "pixel_values"
     input_modalities = ("image",)
+    # There is no attention in it, so every way of computing that will do.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
     _no_split_modules = ["ConvNorm", "InvertedResidual", "WordsLayer"]  # noqa: RUF012
 
     def __init__(self, config: EfficientNetLiteConfig):

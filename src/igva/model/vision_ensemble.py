@@ -269,7 +269,8 @@ def layer_widths(encoder: Any, part: EncoderConfig) -> list[int]:
     """``C`` of each layer that an encoder contributes."""
     if part.sizes is not None:
         return part.sizes
-    if isinstance(encoder, EfficientNetLiteModel):
+    # Asked by its kind: of a class that came with a checkpoint's code there may be two copies.
+    if encoder.config.model_type == EfficientNetLiteConfig.model_type:
         return [encoder.config.layer_sizes[layer] for layer in part.layers]
     return [int(encoder.config.hidden_size)] * len(part.layers)
 

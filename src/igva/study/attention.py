@@ -91,7 +91,8 @@ def tower_attention(
                         rows[layer] = own.float().cpu()
 
                 stack.callback(module.register_forward_hook(note).remove)
-        stack.enter_context(_eager(tower))
+        for encoder in _transformers(model):
+            stack.enter_context(_eager(encoder))
         wanted = list(taps)
         if isinstance(model.config.vision, EnsembleVisionConfig):
             wanted += [(layer,) for layer in watched]  # an encoder none of whose layers is wanted does not run
@@ -109,6 +110,14 @@ def tower_attention(
     side = model.config.vision.grid
     keys = [_on_grid(rows[layer].mean(dim=0), prefixes[layer], prefix, side) for layer in numbers]
     return Attention(torch.stack(keys)[:, None], prefix, numbers, source), means
+
+
+def _transformers(model: IgvaForConditionalGeneration) -> list[Any]:
+    """The tower, or those of its encoders that have attention."""
+    tower, config = model.model.vision_tower, model.config.vision
+    if not isinstance(config, EnsembleVisionConfig):
+        return [tower]
+    return [encoder for part, encoder in zip(config.parts(), tower.encoders, strict=True) if part.patches is not None]
 
 
 def _watched(model: IgvaForConditionalGeneration) -> dict[int, tuple[nn.Module, int]]:
@@ -151,16 +160,14 @@ def _attention_matrix(output: Any, patches: int) -> Tensor | None:
 
 
 @contextmanager
-def _eager(tower: Any) -> Iterator[None]:
-    """The fused kernels never hold the weights; inside this the tower does without them."""
-    # Each part of a composed tower has its own, and not every one takes what the whole has.
-    before = [(part.config, part.config._attn_implementation) for part in tower.modules() if hasattr(part, "config")]
-    tower.set_attn_implementation("eager")
+def _eager(encoder: Any) -> Iterator[None]:
+    """The fused kernels never hold the weights; inside this the encoder does without them."""
+    before = encoder.config._attn_implementation
+    encoder.set_attn_implementation("eager")
     try:
         yield
     finally:
-        for config, kind in before:
-            config._attn_implementation = kind
+        encoder.set_attn_implementation(before)
 
 
 def principal_colors(patches: Tensor) -> Tensor:

@@ -248,7 +248,7 @@ def _problem(recipe: Recipe) -> str | None:
         return "model.retrofit needs the sentence encoder for the questions: set model.instruction"
     if model.add_vision and not model.retrofit:
         return "model.add_vision is for model.retrofit: make model.vision a list instead"
-    if model.vision_grid is not None and isinstance(model.vision, str):
+    if model.vision_grid is not None and isinstance(model.vision, str) and not model.retrofit:
         return "model.vision_grid is the common grid of several encoders: leave it out, or make model.vision a list"
     for key in _NOT_WITH_RETROFIT if model.retrofit else ():
         if getattr(model, key) != getattr(ModelArguments, key):
