@@ -23,7 +23,13 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="output folder of the run")
     args = parser.parse_args()
     settings = json.loads((args.run / "run.json").read_text())["recipe"]["model"]
-    for key in ("init_from", "retrofit", "add_vision", "dtype", "attention"):  # where and how it was trained, not what it is
+    for key in (
+        "init_from",
+        "retrofit",
+        "add_vision",
+        "dtype",
+        "attention",
+    ):  # where and how it was trained, not what it is
         settings.pop(key)
     tensors, scale = read_trained(args.run / TRAINED_FILE)
     small = to_int8(tensors)
