@@ -11,7 +11,7 @@ from torch import Tensor
 
 from igva.checkpoints.efficientnet import read_classifier
 from igva.checkpoints.parts import fetch_parts
-from igva.checkpoints.tiny import TOWER
+from igva.checkpoints.shipped import TOWER
 from igva.checkpoints.tiny_vision import CONSTANTS, VISION_PARTS, WIDTH, class_vectors
 
 

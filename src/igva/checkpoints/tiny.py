@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from igva.checkpoints.parts import PARTS, fetch_parts, part_folder, part_present, parts_present, verify_part
+from igva.checkpoints.shipped import TOWER, WEIGHTS
 from igva.checkpoints.store import new_folder, write_errors
 from igva.errors import UserError
 from igva.imagenet.classes import TABLE as CLASSES
 from igva.paths import home
 
-WEIGHTS = Path(__file__).parent.parent / "weights"
 TRAINED = WEIGHTS / "tiny.safetensors"  # allocator, projector, LoRA: all that was trained
 SETTINGS = WEIGHTS / "tiny.json"  # how the parts are put together: the recipe's model section
-# Fixed matrices of its vision tower: the principal directions of the classifier's rows, which bring its head to the
-# tower's width, and of the classes' sentence vectors. They ship because a decomposition has other signs on other
-# machines, and what is trained reads channels. ``tools/tower_matrices.py`` made them.
-TOWER = WEIGHTS / "tiny_tower.safetensors"
 EMBEDDED_TINY = "embedded:tiny"  # what a recipe calls these weights
 DESCRIPTION = "EfficientNet-Lite0 and its words + SmolLM2-135M-Instruct + MiniLM, 256 px, 64 visual tokens, 5 layers"
 

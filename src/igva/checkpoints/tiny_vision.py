@@ -17,8 +17,8 @@ from torch import Tensor
 
 from igva.checkpoints.efficientnet import MEAN, STD, read_classifier
 from igva.checkpoints.parts import DINOV2_PREPROCESSOR, PARTS, fetch_parts
+from igva.checkpoints.shipped import TOWER
 from igva.checkpoints.store import new_folder, write_errors
-from igva.checkpoints.tiny import TOWER
 from igva.imagenet.classes import classes
 from igva.model.instruction_encoder import encode_instructions
 from igva.paths import home

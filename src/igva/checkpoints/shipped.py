@@ -1,0 +1,11 @@
+"""What ships beside the code for the embedded default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+# Fixed matrices of its vision tower: the principal directions of the classifier's rows, which bring its head to the
+# tower's width, and of the classes' sentence vectors. They ship because a decomposition has other signs on other
+# machines, and what is trained reads channels. ``tools/tower_matrices.py`` made them.
+TOWER = WEIGHTS / "tiny_tower.safetensors"
