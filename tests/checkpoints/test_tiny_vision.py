@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # by this name: no torchvision asked
 
 from igva.checkpoints import tiny_vision
 from igva.checkpoints.parts import parts_present
-from igva.checkpoints.tiny_vision import CONSTANTS, WORDS, principal_rows, vision_path, word_vectors
+from igva.checkpoints.shipped import TOWER
+from igva.checkpoints.tiny_vision import CONSTANTS, WORDS, vision_path, word_vectors
 from igva.imagenet.classes import classes
 from igva.model.vision_layers import run_tower
 from igva.part_sources import load_vision_tower
@@ -21,16 +23,20 @@ needs_parts = pytest.mark.skipif(not parts_present(), reason="the parts are not 
 CAT = Path(__file__).parents[2] / "examples/chelsea.png"
 
 
-def test_principal_rows_are_orthonormal_and_the_longest_directions() -> None:
-    matrix = torch.randn(50, 6) * torch.tensor([1.0, 9.0, 1.0, 1.0, 5.0, 1.0])
-    rows = principal_rows(matrix, 2)
-    torch.testing.assert_close(rows @ rows.T, torch.eye(2), atol=1e-5, rtol=1e-5)
-    assert rows[0].abs().argmax() == 1 and rows[1].abs().argmax() == 4
+def test_the_matrices_that_ship_are_orthonormal() -> None:
+    matrices = load_file(TOWER)
+    assert {name: tuple(matrix.shape) for name, matrix in matrices.items()} == {
+        "head": (384, 1280),
+        "words": (376, 384),
+    }
+    for rows in matrices.values():
+        torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), atol=1e-4, rtol=0)
 
 
 def test_word_vectors_have_no_mean_and_some_constant_channels() -> None:
     sentences = torch.nn.functional.normalize(torch.randn(200, 24) + 1, dim=1)
-    vectors = word_vectors(sentences)
+    directions = torch.linalg.qr(torch.randn(24, 24 - CONSTANTS)).Q.T
+    vectors = word_vectors(sentences, directions)
     assert vectors.shape == (200, 24)
     free, constant = vectors[:, :-CONSTANTS], vectors[:, -CONSTANTS:]
     torch.testing.assert_close(free.mean(dim=0), torch.zeros(24 - CONSTANTS), atol=1e-5, rtol=0)
