@@ -187,6 +187,14 @@ class EnsembleVisionModel(PreTrainedModel):
                 tokens = self.layers[place](self.adapters[place](maps, prefix))
         return BaseModelOutput(last_hidden_state=tokens)
 
+    def set_attn_implementation(self, attn_implementation: Any, **kwargs: Any) -> None:
+        """As of any model; older transformers do not pass it on to encoders that are no part of the config."""
+        super().set_attn_implementation(attn_implementation, **kwargs)
+        encoders: Iterable[Any] = self.encoders
+        for part, encoder in zip(self.parts, encoders, strict=True):
+            if part.patches is not None:  # the others do not attend
+                encoder.set_attn_implementation(attn_implementation, **kwargs)
+
     def words_layer(self) -> tuple[int, Tensor] | None:
         """The layer in which a classifier says what it sees, and what stands there for each class seen with certainty.
 
