@@ -15,8 +15,9 @@ from igva.serve.limits import Limits
 from igva.serve.pictures import Picture
 from igva.serve.prompt import PromptMaker
 from igva.serve.sampling import Sampling
+from igva.testing import ENSEMBLE
 
-from .conftest import noise
+from .conftest import noise, stirred
 
 
 @pytest.fixture
@@ -58,6 +59,30 @@ def test_nobody_fails_for_anothers_sake(engine):
     after, events = job(engine)
     engine.submit([after])
     assert isinstance(last(events), Finished) and engine.running == 0
+
+
+def test_layer_means_of_several_encoders_are_kept():
+    """The second question about a picture is answered without the tower, and the first again as before."""
+    model, processor = stirred(tower=ENSEMBLE)
+    runs = []
+    model.model.vision_tower.register_forward_hook(lambda *_: runs.append(1))
+    running = Engine(model, processor, LayerStore(2**20), Limits(active=4, waiting=6))
+    running.start()
+    try:
+        texts = []
+        for question in ("What?", "Why is it so?", "What?"):
+            asked, events = job(running, question, [noise(1)], tokens=12)
+            running.submit([asked])
+            event, text = None, ""
+            while not isinstance(event, (Finished, Failed)):
+                event = events.get(timeout=20)
+                text += getattr(event, "text", "")
+            assert isinstance(event, Finished)
+            texts.append(text)
+    finally:
+        running.stop()
+    assert len(runs) == 1 and len(running.store) == 1
+    assert texts[0] == texts[2] != texts[1]
 
 
 def test_other_work_with_the_model(engine):
