@@ -20,7 +20,7 @@ from tests.serve.page.visitor import Page  # noqa: E402
 
 STREET = 1  # the number of the example
 THERE, LARGER = "Is there a helicopter in the picture?", "Which is larger, the bus or the bicycle?"
-WIDTH, LAYER = 1280, 8
+WIDTH, LAYER = 1280, 5
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ from igva.train.imagined_cells import CellImaginer, class_words, read_photos
 from igva.train.warmup import DenseLoss, read_cells, word_embeddings
 
 DINOV2, EFFICIENTNET = [6, 7, 8, 9, 10, 11, 12], [2, 3, 4, 5, 6, 7, 8, 9]
-# name -> groups of layers; the last group is the base layer too, unless a choice ends with "base: …".
+# name -> groups of layers; the last layer of the last group is the base layer too.
 CHOICES = {
     "dinov2 12": ["d12"],
     "dinov2 9-12": ["d9 d10 d11 d12"],

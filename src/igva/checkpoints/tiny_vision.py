@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,8 @@ from igva.paths import home
 VISION_PARTS = ("efficientnet", "instruction")  # what it is made of: the latter gives the classes' words
 WIDTH, GRID, IMAGE_SIZE = 384, 8, 256
 HEAD, WORDS = 8, 9  # of EfficientNet's layers, the last two
-# Which layers the tower has, by readouts (docs/results/tiny-tower.md): without DINOv2, which takes three quarters of
-# the time and brings nothing but two points of background colours.
-DINOV2_LAYERS: list[int] = []
-EFFICIENTNET_LAYERS = [3, 5, 6, HEAD, WORDS]
+# Which layers the tower has, by readouts (docs/results/tiny-tower.md), which are also why DINOv2 has none in it.
+EFFICIENTNET_LAYERS = (3, 5, 6, HEAD, WORDS)
 STACKED = {"3": 4, "5": 2}  # the maps of stages 3 and 5 are 32 and 16 places to the side
 # Channels of the words layer that are the same at every place. A layer norm behind it divides by what all channels
 # hold together: next to these, what doubt leaves of the words stays little.
@@ -41,7 +39,7 @@ def vision_path() -> Path:
     digest = hashlib.sha256()
     for name in VISION_PARTS:
         digest.update(PARTS[name].revision.encode())
-    settings = [WIDTH, GRID, IMAGE_SIZE, DINOV2_LAYERS, EFFICIENTNET_LAYERS, STACKED, CONSTANTS, CONSTANT]
+    settings = [WIDTH, GRID, IMAGE_SIZE, EFFICIENTNET_LAYERS, STACKED, CONSTANTS, CONSTANT]
     digest.update(repr([settings, classes()]).encode())
     digest.update(TOWER.read_bytes())
     return home() / "parts" / f"vision-{digest.hexdigest()[:8]}"
@@ -75,8 +73,8 @@ def preprocessor() -> dict[str, Any]:
 @torch.no_grad()
 def assemble_vision(
     parts: dict[str, Path],
-    dinov2_layers: list[int] | None = None,
-    efficientnet_layers: list[int] | None = None,
+    dinov2_layers: Sequence[int] = (),
+    efficientnet_layers: Sequence[int] = EFFICIENTNET_LAYERS,
 ) -> Any:
     """The ``EnsembleVisionModel`` of the parts, in float32.
 
@@ -88,8 +86,6 @@ def assemble_vision(
 
     from igva.model.vision_ensemble import EnsembleVisionConfig, EnsembleVisionModel
 
-    dinov2_layers = DINOV2_LAYERS if dinov2_layers is None else dinov2_layers
-    efficientnet_layers = EFFICIENTNET_LAYERS if efficientnet_layers is None else efficientnet_layers
     efficientnet = AutoConfig.from_pretrained(parts["efficientnet"], word_size=WIDTH, image_size=IMAGE_SIZE)
     encoders: list[dict[str, Any]] = []
     if dinov2_layers:
@@ -97,7 +93,7 @@ def assemble_vision(
             {
                 "name": "dinov2",
                 "config": AutoConfig.from_pretrained(parts["dinov2"]).to_dict(),
-                "layers": dinov2_layers,
+                "layers": list(dinov2_layers),
                 "image_size": 224,
                 "image_mean": DINOV2_PREPROCESSOR["image_mean"],
                 "image_std": DINOV2_PREPROCESSOR["image_std"],
@@ -108,7 +104,7 @@ def assemble_vision(
         {
             "name": "efficientnet",
             "config": efficientnet.to_dict(),
-            "layers": efficientnet_layers,
+            "layers": list(efficientnet_layers),
             "image_size": IMAGE_SIZE,
             "image_mean": [MEAN] * 3,
             "image_std": [STD] * 3,

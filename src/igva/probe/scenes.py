@@ -274,7 +274,7 @@ def draw_objects(scene: Scene, names: Sequence[str], boxes: Sequence[Box]) -> No
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if rng.random() < 0.6:
             sprite = sprite.rotate(rng.uniform(-14, 14), Image.Resampling.BICUBIC, expand=True)
-            sprite = sprite.crop(sprite.getchannel("A").point([0] * 41 + [255] * 215).getbbox())
+            sprite = hands.trimmed(sprite)
         side = right - left
         scale = side / max(sprite.size)
         width, height = (max(1, round(length * scale)) for length in sprite.size)

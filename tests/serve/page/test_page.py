@@ -15,6 +15,7 @@ from igva.serve.limits import Limits
 
 from ..conftest import serving, stirred
 
+LAYERS = [f"efficientnet.{layer}" for layer in ("3", "5", "6", "head", "words")]  # tiny's, each a group
 WORD, BACKGROUND = "Read the word in the image.", "What color is the background?"
 
 # A file as it comes from outside, dropped or pasted.
@@ -37,7 +38,7 @@ def test_a_picture_a_question_an_answer(page, large_picture):
     page.until(lambda: page.js(sent) == [1024, 512])
     assert page.ask(BACKGROUND)
     shares = page.shares()
-    assert list(shares) == ["Layers 1–3", "Layers 4–6", "Layers 7–9", "Layers 10–12"]
+    assert list(shares) == LAYERS
     assert sum(shares.values()) == pytest.approx(100, abs=0.3)
     assert page.complaints() == []
     assert page.requested() == {page.url}
@@ -50,7 +51,9 @@ def test_the_bars_follow_the_question(page):
     assert page.ask(BACKGROUND)
     background = page.shares()
     assert word != background
-    fills = page.js("return [...document.querySelectorAll('.asker .bar-fill')].map((each) => each.clientWidth)")[:4]
+    fills = page.js("return [...document.querySelectorAll('.asker .bar-fill')].map((each) => each.clientWidth)")[
+        : len(LAYERS)
+    ]
     scale = sum(fills) / 100
     assert fills == pytest.approx([share * scale for share in background.values()], abs=1.5)
 
@@ -87,9 +90,8 @@ def test_two_questions_side_by_side(page):
     changes = {name: float(value.replace("−", "-")) for name, value in rows}
     assert changes == pytest.approx({name: b[name] - a[name] for name in a}, abs=0.16)
     words = page.text("#difference-words")
-    assert re.fullmatch(
-        r"B takes more from layers \d+–\d+ \(\+.* points?\) and less from layers \d+–\d+ \(−.* points?\)\.", words
-    )
+    layer = r"efficientnet\.\w+"
+    assert re.fullmatch(rf"B takes more from {layer} \(\+.* points?\) and less from {layer} \(−.* points?\)\.", words)
 
     page.one(".end").click()
     assert not page.shown("#difference") and not page.shown(page.asker("B"))
@@ -205,20 +207,21 @@ def test_what_each_layer_looks_at(page):
     page.ask("What is in the picture?")
     page.one("#maps-switch").click()
     page.until(lambda: page.shown("#maps"))
-    assert len(page.all(".thumb")) == 12 and len(page.all(".block")) == 4
-    assert page.text("#stage-name") == "Layer 1"
+    assert len(page.all(".thumb")) == 5 and len(page.all(".block")) == 5
+    assert page.text("#stage-name") == "Layer 1 (efficientnet.3)"
+    assert page.text("#legend-note").startswith("Activity (how far a patch lies from the mean of all); each layer")
     shares = [line.text for line in page.all(".bracket")]
     assert shares == [f"{share:.1f}%" for share in page.shares().values()]
 
     drawn = "return document.getElementById('glow').toDataURL()"
     first = page.js(drawn)
-    page.all(".bar-name")[2].click()  # layers 7–9
-    assert page.text("#stage-name") == "Layer 7"
+    page.all(".bar-name")[2].click()
+    assert page.text("#stage-name") == "Layer 3 (efficientnet.6)"
     assert page.js(drawn) != first
-    assert page.one(".bar.marked .bar-name").text == "Layers 7–9"
-    page.all(".thumb")[11].click()
-    assert page.one(".bar.marked .bar-name").text == "Layers 10–12"
-    assert page.one(".dot.marked").get_attribute("data-layer") == "12"
+    assert page.one(".bar.marked .bar-name").text == LAYERS[2]
+    page.all(".thumb")[4].click()
+    assert page.one(".bar.marked .bar-name").text == LAYERS[4]
+    assert page.one(".dot.marked").get_attribute("data-layer") == "5"
     stage, glow = page.one("#stage").rect, page.one("#glow").rect
     assert stage == glow and stage["width"] == pytest.approx(stage["height"])  # over the padded square
 

@@ -88,12 +88,12 @@ def test_by_keyboard_alone(page):
     page.idle()
     tab_to(page, ".bar-name")
     press(page, Keys.ENTER)
-    page.until(lambda: page.text("#stage-name") == "Layer 1")
+    page.until(lambda: page.text("#stage-name") == "Layer 1 (efficientnet.3)")
     page.driver.switch_to.active_element.send_keys(Keys.SHIFT)
     page.js("document.getElementById('maps-switch').focus()")
     tab_to(page, ".thumb input")
     press(page, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
-    assert page.text("#stage-name") == "Layer 4"
+    assert page.text("#stage-name") == "Layer 4 (efficientnet.head)"
     tab_to(page, "#compare")
     press(page, Keys.ENTER)
     press(page, "What color is the background?", Keys.ENTER)
