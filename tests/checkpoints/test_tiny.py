@@ -69,12 +69,17 @@ def test_the_weights_listen_to_the_question(loaded, picture):
 
 @needs_parts
 def test_a_run_may_start_from_what_ships(loaded):
-    """``model.init_from=embedded:tiny`` gives the very model that `igva ask` loads."""
+    """``model.init_from=embedded:tiny`` gives the model that `igva ask` loads.
+
+    To rounding: the folder that is loaded may have been put together on another processor, and the turn of a narrow
+    layer (drawn and made orthonormal at assembly) differs there in its last bit.
+    """
     settings = ("model.init_from=embedded:tiny", "model.dtype=float32", "lora.rank=0")
     started = build_from_recipe(load_recipe("tiny_instruct", settings))[0].state_dict()
     shipped = loaded[0].state_dict()
     assert started.keys() == shipped.keys()
-    assert all(torch.equal(value, shipped[name]) for name, value in started.items())
+    for name, value in started.items():
+        torch.testing.assert_close(value, shipped[name], rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @needs_parts
