@@ -14,6 +14,7 @@ from igva.serve.layer_store import LayerStore
 from igva.serve.limits import Limits
 from igva.serve.pictures import Picture
 from igva.serve.prompt import PromptMaker
+from igva.serve.running import Arrival
 from igva.serve.sampling import Sampling
 from igva.testing import ENSEMBLE
 
@@ -28,7 +29,7 @@ def engine(small):
     running.stop()
 
 
-def job(engine, question="What?", pictures=(), tokens=4):
+def job(engine, question="What?", pictures=(), tokens=4, **wishes):
     """A job, and the queue of its events."""
     from igva.answering import user_turn
     from igva.data.images import open_image
@@ -36,7 +37,7 @@ def job(engine, question="What?", pictures=(), tokens=4):
     maker = PromptMaker(engine.processor, engine.store, lambda p: open_image(io.BytesIO(p.data)))
     prompt = maker.make([user_turn(question, [None] * len(pictures))], [Picture.of(data) for data in pictures])
     events: queue.Queue = queue.Queue()
-    return Job(prompt, Sampling(max_new_tokens=tokens), events.put), events
+    return Job(prompt, Sampling(max_new_tokens=tokens, **wishes), events.put), events
 
 
 def last(events):
@@ -45,10 +46,18 @@ def last(events):
     return event
 
 
-def test_nobody_fails_for_anothers_sake(engine):
+@pytest.fixture
+def gate(engine):
+    """Until it is set, the engine does nothing else."""
+    opened, held = threading.Event(), threading.Event()
+    engine.call(lambda: (held.set(), opened.wait()))
+    held.wait(20)
+    yield opened
+    opened.set()
+
+
+def test_nobody_fails_for_anothers_sake(engine, gate):
     """One of four that join together cannot be run."""
-    gate = threading.Event()
-    engine.call(gate.wait)  # all four are there before the first joins
     jobs = [job(engine, f"What is {number}?", [noise(number)]) for number in range(4)]
     jobs[2][0].prompt.ids.remove(engine.processor.image_token_id)  # one placeholder too few
     engine.submit([each for each, _ in jobs])
@@ -92,14 +101,73 @@ def test_other_work_with_the_model(engine):
     assert engine.alive
 
 
-def test_what_waits_can_be_cancelled_and_is_limited(engine):
-    gate = threading.Event()
-    engine.call(gate.wait)
+def test_other_work_that_nobody_waits_for_is_left_alone(engine, gate):
+    done = []
+    work = engine.call(lambda: done.append(1))
+    assert work.cancel()
+    gate.set()
+    assert engine.call(lambda: 2).result(5) == 2
+    assert engine.alive and not done
+
+
+def test_who_leaves_during_a_long_prompt_is_not_waited_for(engine, gate, monkeypatch):
+    monkeypatch.setattr("igva.serve.engine.CHUNK_TOKENS", 4)
+    chunks = []
+    advance = Arrival.advance
+
+    def watched(arrival, most):
+        chunks.append(1)
+        if len(chunks) == 3:
+            long.cancel()
+        return advance(arrival, most)
+
+    monkeypatch.setattr(Arrival, "advance", watched)
+    long, events = job(engine, "What is it? " * 30)
+    assert len(long.prompt.ids) > 100
+    engine.submit([long])
+    gate.set()
+    engine.call(lambda: None).result(20)
+    while engine.running or engine._arriving:
+        engine.call(lambda: None).result(20)
+    assert len(chunks) == 3 and events.empty() and engine.counts.prompt_tokens == 0
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-45, 1e-40, 1e-10, 1e-4])
+def test_a_temperature_near_zero_takes_the_likeliest_and_harms_nobody(engine, gate, temperature):
+    wishes = [{}, {"temperature": temperature, "seed": 1}, {}]
+    asked = [job(engine, "What is it?", tokens=8, **wish) for wish in wishes]
+    engine.submit([each for each, _ in asked])
+    gate.set()
+    assert all(isinstance(last(events), Finished) for _, events in asked)
+    greedy, cold, other = (each.tokens for each, _ in asked)
+    assert greedy == cold == other
+
+
+def test_logits_that_are_no_numbers_end_one_answer(engine, gate):
+    asked = [job(engine, question, tokens=6) for question in ("What?", "Why?", "Who?")]
+    step = engine._batch.step
+
+    def broken(tokens):
+        logits = step(tokens)
+        if asked[1][0] in engine._batch.who:
+            logits[engine._batch.who.index(asked[1][0])] = float("nan")
+        return logits
+
+    engine._batch.step = broken
+    engine.submit([each for each, _ in asked])
+    gate.set()
+    ends = [last(events) for _, events in asked]
+    assert [type(end) for end in ends] == [Finished, Failed, Finished]
+
+
+def test_what_waits_can_be_cancelled_and_is_limited(engine, gate):
     many = [job(engine) for _ in range(6)]
     engine.submit([each for each, _ in many])
     with pytest.raises(Refusal) as refused:
         engine.submit([job(engine)[0]])
     assert refused.value.status == 429
+    with pytest.raises(Refusal):
+        engine.call(lambda: None)  # other work has a place in the same queue
     many[0][0].cancel()
     gate.set()
     assert all(isinstance(last(events), Finished) for _, events in many[1:])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from igva.serve.running import Entry, RunningBatch
+from igva.serve.running import Arrival, Entry, RunningBatch
 
 from .conftest import stirred
 
@@ -28,6 +28,15 @@ def entry(model, processor, number):
     ids = inputs.pop("input_ids")
     inputs.pop("attention_mask")
     return Entry(number, ids[0].tolist(), model.get_image_features(**inputs) if pictures else None), ids, inputs
+
+
+def join(batch, entries, most=7):
+    """The prompts, a few tokens at a time → the logits of each one's first token."""
+    arrival = Arrival(batch.model, entries)
+    while (logits := arrival.advance(most)) is None:
+        pass
+    batch.admit(arrival)
+    return logits
 
 
 @pytest.mark.parametrize("kind", [{}, {"fusion": "deepstack", "fusion_kwargs": {"layers": [1, 2]}}])
@@ -53,14 +62,14 @@ def test_joining_and_leaving_changes_no_answer(kind):
     def step():
         note(batch.step([said[who][-1] for who in batch.who]), range(len(batch.who)))
 
-    note(batch.join(entries[:1]), [0])
+    note(join(batch, entries[:1]), [0])
     step()
-    note(batch.join(entries[2:4]), [1, 2])  # longer and shorter ones join
+    note(join(batch, entries[2:4]), [1, 2])  # longer and shorter ones join
     step()
     step()
     batch.keep([1, 2])  # the first, which is not ready, leaves
     step()
-    note(batch.join([entries[1], entries[4]]), [2, 3])
+    note(join(batch, [entries[1], entries[4]]), [2, 3])
     for _ in range(3):
         step()
     batch.keep([3, 0, 2])  # in another order
@@ -71,7 +80,7 @@ def test_joining_and_leaving_changes_no_answer(kind):
     assert [len(said[number]) for number in (2, 1, 4)] == [8, 5, 5]
 
     batch.keep([])
-    note(batch.join([entries[0]]), [0])  # an empty batch starts anew
+    note(join(batch, [entries[0]]), [0])  # an empty batch starts anew
     assert said[0][-1] == alone[0][0]
 
 
@@ -81,6 +90,6 @@ def test_the_batch_is_no_longer_than_it_has_to_be(small):
     long, *_ = entry(model, processor, 1)
     short, *_ = entry(model, processor, 0)
     batch: RunningBatch[int] = RunningBatch(model)
-    batch.join([long, short])
+    join(batch, [long, short])
     batch.keep([1])
     assert batch._mask.shape[1] == len(short.ids) == batch._cache.layers[0].keys.shape[2]

@@ -20,12 +20,13 @@ from igva.serve.failure import Refusal
 from igva.serve.layer_store import LayerStore
 from igva.serve.limits import Limits
 from igva.serve.prompt import Prompt
-from igva.serve.running import Entry, RunningBatch
+from igva.serve.running import Arrival, Entry, RunningBatch
 from igva.serve.sampling import Sampler, Sampling
 from igva.serve.token_text import TokenText
 
 LOG = logging.getLogger("igva.serve")
-PREFILL_TOKENS = 2048  # run at once for answers that join: running ones wait for it
+PREFILL_TOKENS = 2048  # of answers that join together
+CHUNK_TOKENS = 512  # of these run at once: running answers wait for it, and who left is not waited for longer
 
 Result = TypeVar("Result")
 
@@ -75,6 +76,7 @@ class Job:
     emit: Callable[[Event], None]
     cancelled: bool = False
     tokens: list[int] = field(default_factory=list)
+    image: IgvaImageFeatures | None = None
     sampler: Sampler | None = None
     text: TokenText | None = None
 
@@ -106,8 +108,11 @@ class Engine:
         self.counts = Counts()
         self.context = int(getattr(model.config.text_config, "max_position_embeddings", 0) or 2**31)
         self._ends = _end_tokens(model, processor)
+        self._never = list(model.generation_config.suppress_tokens or ())  # a picture's placeholder, for one
         self._batch: RunningBatch[Job] = RunningBatch(model)
         self._waiting: deque[Job] = deque()
+        self._alone: deque[Job] = deque()  # joined with others, and one of them failed
+        self._arriving: Arrival[Job] | None = None
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wake = Condition()
         self._stopping = False
@@ -134,7 +139,7 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._alone)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue the answers to one request.
@@ -151,18 +156,26 @@ class Engine:
                     "context_length_exceeded",
                 )
         with self._wake:
-            if len(self._waiting) + len(jobs) > self.limits.waiting or self._stopping:
-                raise Refusal(429, "too many requests are waiting: try again in a moment", code="overloaded")
+            self._check_room(len(jobs))
             self._waiting.extend(jobs)
             self._wake.notify()
 
     def call(self, function: Callable[[], Result]) -> Future[Result]:
-        """Run something else with the model, between two tokens."""
+        """Run something else with the model, between two tokens; it takes a place among what waits.
+
+        Raises:
+            Refusal: too many are waiting already.
+        """
         future: Future[Result] = Future()
         with self._wake:
+            self._check_room(1)
             self._calls.append((function, future))
             self._wake.notify()
         return future
+
+    def _check_room(self, wanted: int) -> None:
+        if len(self._waiting) + len(self._calls) + wanted > self.limits.waiting or self._stopping:
+            raise Refusal(429, "too many requests are waiting: try again in a moment", code="overloaded")
 
     # --- the thread -------------------------------------------------------------------------------------------
 
@@ -170,32 +183,27 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._stopping or self._waiting or self._calls or self._batch.who)
+                self._wake.wait_for(lambda: self._stopping or self._busy())
                 if self._stopping:
                     break
-                calls = [self._calls.popleft() for _ in range(len(self._calls))]
-                joining = self._next()
-            for function, future in calls:
-                _fulfil(function, future)
-            self._guarded(self._join, joining, joining)
-            self._guarded(self._step, (), self._batch.who)
-        for job in [*self._waiting, *self._batch.who]:
+                call = self._calls.popleft() if self._calls else None
+                joining = [] if self._arriving is not None else self._next()
+            if call is not None:
+                _fulfil(*call)
+            self._begin(joining)
+            self._prefill()
+            self._step()
+        arriving = [] if self._arriving is None else [entry.who for entry in self._arriving.entries]
+        for job in [*self._waiting, *self._alone, *arriving, *self._batch.who]:
             _tell(job, Failed(Refusal(503, "the server is shutting down")))
 
-    def _guarded(self, work: Callable[[Sequence[Job]], None], jobs: Sequence[Job], at_stake: Sequence[Job]) -> None:
-        """Work that fails takes its own answers along, never the server."""
-        at_stake = list(at_stake)
-        try:
-            work(jobs)
-        except Exception:
-            LOG.exception("the model failed")
-            for job in at_stake:
-                _tell(job, Failed(Refusal(500, "the model failed on this request")))
-                job.cancel()
-            self._drop()
+    def _busy(self) -> bool:
+        return bool(self._waiting or self._alone or self._calls or self._arriving or self._batch.who)
 
     def _next(self) -> list[Job]:
         """The answers that join now: as many as there is room for, without keeping the others waiting too long."""
+        if self._alone:
+            return [self._alone.popleft()]
         jobs: list[Job] = []
         longest = 0
         while self._waiting and self.running + len(jobs) < self.limits.active:
@@ -208,59 +216,95 @@ class Engine:
             jobs.append(self._waiting.popleft())
         return jobs
 
-    def _join(self, jobs: Sequence[Job]) -> None:
-        """Together; where that fails one by one, so that nobody fails for another's sake."""
-        try:
-            self._join_together(jobs)
-        except Exception:
-            if len(jobs) == 1:
-                raise
-            for job in jobs:
-                self._guarded(self._join_together, [job], [job])
+    def _begin(self, jobs: Sequence[Job]) -> None:
+        """Look at the pictures; who fails here leaves the others to join."""
+        entries = []
+        for job in jobs:
+            try:
+                job.image = self._features(job.prompt)
+                job.sampler = Sampler(job.sampling, self.model.device)
+                job.text = TokenText(self.processor.tokenizer, job.sampling.stops)
+                entries.append(Entry(job, job.prompt.ids, job.image))
+            except Exception:
+                _fail(job)
+        if entries:
+            self._arriving = Arrival(self.model, entries)
 
-    def _join_together(self, jobs: Sequence[Job]) -> None:
-        if not jobs:
+    def _prefill(self) -> None:
+        """Some more tokens of those that join; once they are through they are in the batch, all of them or none.
+
+        Where that fails they join one by one, so that nobody fails for another's sake.
+        """
+        if self._arriving is None:
             return
-        images = [self._features(job.prompt) for job in jobs]
-        rows = range(self.running, self.running + len(jobs))
-        logits = self._batch.join([Entry(job, job.prompt.ids, image) for job, image in zip(jobs, images, strict=True)])
-        for job, image in zip(jobs, images, strict=True):
+        arriving, jobs = self._arriving, [entry.who for entry in self._arriving.entries]
+        if all(job.cancelled for job in jobs):
+            self._arriving = None
+            return
+        try:
+            logits = arriving.advance(CHUNK_TOKENS)
+            if logits is None:
+                return
+            self._batch.admit(arriving)
+        except Exception:
+            self._arriving = None
+            if len(jobs) == 1:
+                _fail(jobs[0])
+            else:
+                LOG.warning("answers could not join together", exc_info=True)
+                self._alone.extend(jobs)
+            return
+        self._arriving = None
+        for job in jobs:
             self.counts.prompt_tokens += len(job.prompt.ids)
-            job.sampler = Sampler(job.sampling, self.model.device)
-            job.text = TokenText(self.processor.tokenizer, job.sampling.stops)
-            _tell(job, Started(*layer_weights(self.model, image)))
-        self._advance(logits, list(rows))
+            _tell(job, Started(*layer_weights(self.model, job.image)))
+        self._advance(logits, list(range(self.running - len(jobs), self.running)))
 
-    def _step(self, _: Sequence[Job]) -> None:
+    def _step(self) -> None:
         self._drop()
-        if self._batch.who:
+        if not self._batch.who:
+            return
+        try:
             logits = self._batch.step([job.tokens[-1] for job in self._batch.who])
-            self.counts.turns += 1
-            self._advance(logits, list(range(self.running)))
+        except Exception:
+            LOG.exception("the model failed")
+            for job in self._batch.who:
+                _tell(job, Failed(_failure()))
+                job.cancel()
+            self._drop()
+            return
+        self.counts.turns += 1
+        self._advance(logits, list(range(self.running)))
 
     def _advance(self, logits: Tensor, rows: list[int]) -> None:
-        """Give each of these rows its token; those that end with it leave."""
+        """Give each of these rows its token; those that end with it leave, and those that fail."""
         for scores, row in zip(logits, rows, strict=True):
-            if len(self._batch.who[row].tokens) < self._batch.who[row].sampling.min_new_tokens:
-                scores[list(self._ends)] = -torch.inf
-        likeliest = logits.argmax(dim=-1).tolist()
-        for scores, best, row in zip(logits, likeliest, rows, strict=True):
             job = self._batch.who[row]
-            if job.cancelled or job.sampler is None or job.text is None:
-                continue
-            token = best if not job.sampler.warpers else job.sampler.pick(scores)
-            job.tokens.append(token)
-            self.counts.new_tokens += 1
-            ended = token in self._ends
-            if not ended:
-                logprobs = job.sampler.log_probabilities(scores, token)
-                _tell(job, Token(job.text.push(token), self._named(token, logprobs)))
-            full = len(job.tokens) >= min(job.sampling.max_new_tokens, self.context - len(job.prompt.ids))
-            if ended or job.text.stopped or full:
-                reason = "stop" if ended or job.text.stopped else "length"
-                _tell(job, Finished(reason, len(job.tokens), job.text.end()))
-                job.cancel()
+            try:
+                self._give(job, scores)
+            except Exception:
+                _fail(job)
         self._drop()
+
+    def _give(self, job: Job, scores: Tensor) -> None:
+        """One answer's next token, from logits ``(V,)``."""
+        if job.cancelled or job.sampler is None or job.text is None:
+            return
+        scores[self._never] = -torch.inf
+        if len(job.tokens) < job.sampling.min_new_tokens:
+            scores[list(self._ends)] = -torch.inf
+        token = job.sampler.pick(scores)
+        job.tokens.append(token)
+        self.counts.new_tokens += 1
+        ended = token in self._ends
+        if not ended:
+            logprobs = job.sampler.log_probabilities(scores, token)
+            _tell(job, Token(job.text.push(token), self._named(token, logprobs)))
+        full = len(job.tokens) >= min(job.sampling.max_new_tokens, self.context - len(job.prompt.ids))
+        if ended or job.text.stopped or full:
+            reason = "stop" if ended or job.text.stopped else "length"
+            _tell(job, Finished(reason, len(job.tokens), job.text.end()))
+            job.cancel()
 
     def _drop(self) -> None:
         """Answers that are finished or no longer wanted leave."""
@@ -306,7 +350,20 @@ def _tell(job: Job, event: Event) -> None:
         job.cancel()
 
 
+def _fail(job: Job) -> None:
+    """Of the error that is being handled: this answer ends, no other."""
+    LOG.exception("the model failed on a request")
+    _tell(job, Failed(_failure()))
+    job.cancel()
+
+
+def _failure() -> Refusal:
+    return Refusal(500, "the model failed on this request")
+
+
 def _fulfil(function: Callable[[], Any], future: Future[Any]) -> None:
+    if not future.set_running_or_notify_cancel():  # nobody waits for it any more
+        return
     try:
         future.set_result(function())
     except Exception as error:

@@ -29,6 +29,71 @@ class Entry(Generic[Who]):
     image: IgvaImageFeatures | None
 
 
+class Arrival(Generic[Who]):
+    """Prompts on their way into a batch, some tokens at a time: nothing of the batch changes before they are through.
+
+    Attributes:
+        entries: whose they are.
+        cache, mask: of the tokens that have been run, and of all.
+    """
+
+    def __init__(self, model: IgvaForConditionalGeneration, entries: Sequence[Entry[Who]]):
+        self.model, self.entries = model, list(entries)
+        length = max(len(entry.ids) for entry in entries)
+        rows = [([0] * (length - len(e.ids)) + e.ids, [0] * (length - len(e.ids)) + [1] * len(e.ids)) for e in entries]
+        self._ids = torch.tensor([ids for ids, _ in rows], device=model.device)
+        self.mask = torch.tensor([mask for _, mask in rows], device=model.device)  # (B, S)
+        self.cache = DynamicCache()
+        self._run = 0
+        is_picture = (self._ids == model.config.image_token_id) & self.mask.bool()
+        self._placeholders = functional.pad(is_picture.int().cumsum(-1), (1, 0))  # (B, 1+S): before each token
+
+    def advance(self, most: int) -> Tensor | None:
+        """Run up to ``most`` tokens more of each prompt.
+
+        Returns:
+            After the last ones the logits of each answer's first token, ``(B, V)``; before, None.
+
+        Raises:
+            ValueError: a prompt's placeholders and its pictures' tokens differ in number.
+        """
+        start, end = self._run, min(self._run + most, self._ids.shape[1])
+        output = self.model(
+            input_ids=self._ids[:, start:end],
+            attention_mask=self.mask[:, :end],
+            position_ids=(self.mask.cumsum(-1) - 1).clamp_min(0)[:, start:end],
+            past_key_values=self.cache,
+            mm_encoder_outputs=self._pictures(start, end),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._run = end
+        if end < self._ids.shape[1]:
+            return None
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    def _pictures(self, start: int, end: int) -> dict[str, IgvaImageFeatures] | None:
+        """What stands at the placeholders among these tokens."""
+        tokens: list[Tensor] = []
+        added: dict[int, list[Tensor]] = {}
+        for entry, (first, last, every) in zip(
+            self.entries, self._placeholders[:, [start, end, -1]].tolist(), strict=True
+        ):
+            image = entry.image
+            own = torch.cat(list(image.pooler_output or ())) if image is not None else self._ids.new_empty(0, 0)
+            if len(own) != every:
+                raise ValueError(f"the prompt has {every} image placeholders, its pictures give {len(own)} tokens")
+            if image is not None and last > first:
+                tokens.append(own[first:last])
+                for layer, features in (image.injections or {}).items():
+                    added.setdefault(layer, []).append(features.flatten(0, 1)[first:last])
+        if not tokens:
+            return None
+        injections = {layer: torch.cat(features)[None] for layer, features in added.items()}
+        return {"image": IgvaImageFeatures(pooler_output=tokens, injections=injections or None)}
+
+
 class RunningBatch(Generic[Who]):
     """``B`` answers of up to ``S`` tokens.
 
@@ -42,33 +107,13 @@ class RunningBatch(Generic[Who]):
         self._cache: Any = None
         self._mask = torch.empty(0, 0, dtype=torch.long, device=model.device)  # (B, S)
 
-    def join(self, entries: Sequence[Entry[Who]]) -> Tensor:
-        """Run the prompts; their rows come after those that are there.
-
-        Returns:
-            The logits of each one's first token, ``(new rows, V)``.
-        """
-        length = max(len(entry.ids) for entry in entries)
-        ids = torch.tensor([[0] * (length - len(entry.ids)) + entry.ids for entry in entries])
-        mask = torch.tensor([[0] * (length - len(e.ids)) + [1] * len(e.ids) for e in entries])
-        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
-        cache = DynamicCache()
-        output = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp_min(0),
-            past_key_values=cache,
-            mm_encoder_outputs=_together([entry.image for entry in entries if entry.image is not None]),
-            use_cache=True,
-            logits_to_keep=1,
-        )
+    def admit(self, arrival: Arrival[Who]) -> None:
+        """Take in prompts that are through; their rows come after those that are there. All of it, or nothing."""
         if self.who:
-            self._append(cache, mask)
+            self._append(arrival.cache, arrival.mask)
         else:
-            self._cache, self._mask = cache, mask
-        self.who += [entry.who for entry in entries]
-        logits: Tensor = output.logits[:, -1]
-        return logits
+            self._cache, self._mask = arrival.cache, arrival.mask
+        self.who += [entry.who for entry in arrival.entries]
 
     def step(self, tokens: Sequence[int]) -> Tensor:
         """Each row's last token → the logits of its next one, ``(B, V)``."""
@@ -101,23 +146,19 @@ class RunningBatch(Generic[Who]):
 
     def _append(self, cache: Any, mask: Tensor) -> None:
         length = max(self._mask.shape[1], mask.shape[1])
-        for old, new in zip(self._cache.layers, cache.layers, strict=True):
-            old.keys = torch.cat([_lengthen(old.keys, length), _lengthen(new.keys, length)])
-            old.values = torch.cat([_lengthen(old.values, length), _lengthen(new.values, length)])
-        masks = [functional.pad(part, (length - part.shape[1], 0)) for part in (self._mask, mask)]
-        self._mask = torch.cat(masks)
+        joined = [
+            (
+                torch.cat([_lengthen(old.keys, length), _lengthen(new.keys, length)]),
+                torch.cat([_lengthen(old.values, length), _lengthen(new.values, length)]),
+            )
+            for old, new in zip(self._cache.layers, cache.layers, strict=True)
+        ]
+        masks = torch.cat([functional.pad(part, (length - part.shape[1], 0)) for part in (self._mask, mask)])
+        self._mask = masks  # from here on nothing can fail
+        for layer, (keys, values) in zip(self._cache.layers, joined, strict=True):
+            layer.keys, layer.values = keys, values
 
 
 def _lengthen(states: Tensor, length: int) -> Tensor:
     """``(B, heads, S, width)`` with zeros on the left of S."""
     return functional.pad(states, (0, 0, length - states.shape[2], 0))
-
-
-def _together(images: Sequence[IgvaImageFeatures]) -> dict[str, IgvaImageFeatures] | None:
-    """The pictures of several answers, in the order of their placeholders."""
-    if not images:
-        return None
-    tokens = [token for image in images for token in list(image.pooler_output or ())]
-    layers = list(images[0].injections or {})
-    added = {layer: torch.cat([image.injections[layer] for image in images if image.injections]) for layer in layers}
-    return {"image": IgvaImageFeatures(pooler_output=tokens, injections=added or None)}

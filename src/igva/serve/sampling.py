@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 
+COLDEST = 1e-4  # of the logits, single precision leaves nothing to draw by below
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -16,7 +18,7 @@ class Sampling:
 
     Attributes:
         min_new_tokens: the model cannot end its answer before.
-        temperature: 0 takes the likeliest token every time.
+        temperature: 0 takes the likeliest token every time, and so does whatever is nearer to it than ``COLDEST``.
         seed: the same seed, prompt and settings give the same answer, whatever else the server is doing.
         stops: the answer ends before the first of these.
         top_logprobs: None: no log probabilities; 0: those of the tokens taken.
@@ -42,16 +44,23 @@ class Sampler:
         else:
             self.generator.manual_seed(sampling.seed)
         self.warpers: list[Any] = []
-        if sampling.temperature > 0:
+        if sampling.temperature >= COLDEST:
             self.warpers.append(TemperatureLogitsWarper(sampling.temperature))
             if sampling.top_p < 1:
                 self.warpers.append(TopPLogitsWarper(sampling.top_p))
 
     def pick(self, logits: Tensor) -> int:
-        """Logits ``(V,)`` → a token."""
+        """Logits ``(V,)`` → a token.
+
+        Raises:
+            ValueError: the logits are not numbers.
+        """
+        best = logits.max(dim=-1)
+        if best.values.isnan():
+            raise ValueError("the model's logits are not numbers")
         if not self.warpers:
-            return int(logits.argmax())
-        scores = logits.float()[None]
+            return int(best.indices)
+        scores = (logits.float() - best.values.float())[None]  # 0 at most, however large they were
         for warper in self.warpers:
             scores = warper(None, scores)
         return int(torch.multinomial(scores.softmax(dim=-1)[0], 1, generator=self.generator))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from tokenizers.decoders import DecodeStream
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # a byte-fallback token of Llama-2's kind
+_UNFINISHED = "\ufffd"
 
 
 class TokenText:
@@ -23,10 +25,11 @@ class TokenText:
 
     def __init__(self, tokenizer: Any, stops: Sequence[str] = ()):
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
         self._stops = tuple(stops)
-        self._tokens: list[int] = []
-        self._read = ""  # all text so far, whether held back or not
+        self._special = {id for id, added in tokenizer.added_tokens_decoder.items() if added.special}
+        self._window: list[int] = []  # the tokens whose text is not all given yet, and some before them
+        self._before = 0  # how many those are
+        self._given = ""  # of the window's text
         self._held = ""
         self.stopped = False
 
@@ -34,10 +37,7 @@ class TokenText:
         """The text that is certain now."""
         if self.stopped:
             return ""
-        self._tokens.append(token)
-        new = self._stream.step(self._tokenizer.backend_tokenizer, token) or ""
-        self._read += new
-        self._held += new
+        self._held += self._read(token)
         places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if places:
             self.stopped = True
@@ -52,9 +52,34 @@ class TokenText:
         """What was held back, once no more tokens come; half a character becomes a replacement character."""
         if self.stopped:
             return ""
-        whole = self._tokenizer.decode(self._tokens, skip_special_tokens=True)
-        rest = whole[len(self._read) :] if whole.startswith(self._read) else ""
-        text, self._held = self._held + rest, ""
+        text, self._held = self._held + self._new(self._decoded(self._window)), ""
+        return text
+
+    def _read(self, token: int) -> str:
+        """The text that the token completes: nothing is given that a later token could change.
+
+        A run of byte tokens reads as characters or, where one of them is wrong, as replacement characters all along:
+        it waits for its end, which a special token is not. Of other tokens the last character may be unfinished.
+        """
+        self._window.append(token)
+        if token in self._special or _BYTE.fullmatch(self._tokenizer.convert_ids_to_tokens(token) or ""):
+            return ""
+        text = self._decoded(self._window)
+        certain = text.rstrip(_UNFINISHED)
+        new = self._new(certain)
+        self._given += new
+        if new and certain == text:
+            # How a token reads depends on what stands before it, a leading space for one: some of it stays.
+            self._window = self._window[self._before :]
+            self._before = len(self._window)
+            self._given = self._decoded(self._window)
+        return new
+
+    def _new(self, text: str) -> str:
+        return text[len(self._given) :] if text.startswith(self._given) else ""
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
 
