@@ -79,7 +79,9 @@ def test_a_run_may_start_from_what_ships(loaded):
     shipped = loaded[0].state_dict()
     assert started.keys() == shipped.keys()
     for name, value in started.items():
-        torch.testing.assert_close(value, shipped[name], rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            value, shipped[name], rtol=0, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @needs_parts

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from igva.data.images import MAX_PIXELS, StoredImage, image_bytes, open_image
+from igva.data.images import StoredImage, image_bytes, open_image
 from igva.errors import UserError
+from igva.pixels import MAX_PIXELS
 
 
 def refused(source, *words, **kwargs):

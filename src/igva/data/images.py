@@ -1,25 +1,20 @@
-"""Open a picture from a file or bytes, safely: the one place where igva decodes images."""
+"""Pictures of data: files, cells of tables, members of archives."""
 
 from __future__ import annotations
 
 import functools
 import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from igva.errors import UserError
+from igva.pixels import MAX_PIXELS, decode
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-MAX_PIXELS = 64_000_000  # a 64-megapixel camera; decoding one takes about 200 MB
-
-
-class TooManyPixels(UserError):
-    """A picture has more pixels than are accepted."""
+LONGEST_NAME = 300
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ def image_bytes(source: ImageSource) -> bytes:
     try:
         return source.read() if isinstance(source, StoredImage) else source.read_bytes()
     except OSError as error:
-        raise UserError(f"{source} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{shown(str(source))} cannot be read: {error.strerror or error}") from error
 
 
 def open_image(
@@ -72,56 +67,34 @@ def open_image(
         max_pixels: width times height.
 
     Raises:
-        UserError: missing, not an image of an allowed format, truncated, empty or too large. The size is
-            checked from the header, before anything is decoded.
+        UserError: missing, no regular file, or ``pixels.decode`` refuses it.
     """
     name = name or (str(source) if isinstance(source, (str, Path, StoredImage)) else "the image")
     if isinstance(source, (str, Path)):
         _check_file(Path(source), name)
     elif isinstance(source, StoredImage):
         source = io.BytesIO(image_bytes(source))
+    return decode(source, shown(name), max_pixels)
+
+
+def is_file(path: Path) -> bool:
+    """Whether something is there by that name; a name that no file can have is none."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes next
-            image = Image.open(source, formats=FORMATS)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise TooManyPixels(
-                f"{name} has {width} × {height} pixels; at most {max_pixels // 1_000_000} million are accepted: "
-                "make it smaller first"
-            )
-        if not width or not height:
-            raise UserError(f"{name} is empty: {width} × {height} pixels")
-        return _to_rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError as error:
-        raise TooManyPixels(
-            f"{name} has too many pixels: at most {max_pixels // 1_000_000} million are accepted"
-        ) from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{name} is not an image igva reads: use {', '.join(FORMATS)}") from error
-    except PermissionError as error:
-        raise UserError(f"{name} cannot be read: permission denied") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise UserError(f"{name} is damaged or truncated ({error}): get a fresh copy") from error
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def shown(name: str) -> str:
+    """A name for a message: what was put where a name belongs may be as long as a picture."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:60]}… ({len(name):,} characters)"
 
 
 def _check_file(path: Path, name: str) -> None:
+    name = shown(name)
+    if not is_file(path):
+        raise UserError(f"{name} does not exist: check the path")
     if path.is_dir():
         raise UserError(f"{name} is a folder: name an image file in it")
-    if not path.exists():
-        raise UserError(f"{name} does not exist: check the path")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in (
-        "I",
-        "I;16",
-        "I;16B",
-        "I;16L",
-    ):  # 16-bit grey: Pillow's own conversion would clip to white
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    if not path.is_file():
+        raise UserError(f"{name} is no regular file: name an image file")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from igva.data.images import ImageSource, TooManyPixels, image_bytes, open_image
+from igva.data.images import ImageSource, image_bytes, is_file, open_image
 from igva.errors import UserError
+from igva.pixels import TooManyPixels
 
 TINY = 16  # pixels of the shorter side
 LONG = 8  # the longer side by the shorter
@@ -48,7 +49,7 @@ def check_picture(image: ImageSource) -> PictureFacts:
     try:
         data = image_bytes(image)
     except UserError as error:
-        gone = not image.exists() if isinstance(image, Path) else isinstance(error.__cause__, FileNotFoundError)
+        gone = not is_file(image) if isinstance(image, Path) else isinstance(error.__cause__, FileNotFoundError)
         return PictureFacts(name, "missing" if gone else "unreadable", str(error))
     digest = hashlib.sha256(data).digest()
     try:

@@ -5,14 +5,24 @@ Letters: ``I`` images, ``B`` samples, ``T`` user turns, ``S`` tokens.
 
 from __future__ import annotations
 
+import base64
+import binascii
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
+
+from igva.pixels import decode, upright_rgb
+
+LARGEST_SQUARE = 4096  # pixels of a side
+LONGEST_CROP = 16  # times as long as wide
 
 # What benchmarks and LLaVA's data append to a question to fix the form of the answer. It says nothing about what
 # to look for, so it is no part of the instruction. Exact strings (LLaVA-1.5's data and evaluation scripts; MME).
@@ -52,14 +62,34 @@ def instruction_text(turn: str, image_token: str = "<image>") -> str:
 
 
 def pad_to_square(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
-    """The picture centred on a square of its longer side (LLaVA-1.5's ``pad`` aspect ratio)."""
-    width, height = image.size
-    if width == height:
+    """The picture centred on a square of its longer side (LLaVA-1.5's ``pad`` aspect ratio).
+
+    A side above ``LARGEST_SQUARE`` is brought down to it first: what costs is the square, not the picture, and a line
+    of 20,000 × 4 pixels would make one of 1.2 GB.
+    """
+    if image.width == image.height:
         return image
-    side = max(width, height)
+    side = max(image.size)
+    if side > LARGEST_SQUARE:
+        scaled = [max(1, round(length * LARGEST_SQUARE / side)) for length in image.size]
+        image, side = image.resize((scaled[0], scaled[1]), Image.Resampling.BICUBIC), LARGEST_SQUARE
+    width, height = image.size
     square = Image.new("RGB", (side, side), color)
     square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square
+
+
+def within_reach(image: Image.Image) -> Image.Image:
+    """Of a long thin picture the part in the middle, ``LONGEST_CROP`` times as long as wide; others as they are.
+
+    For image processors that make the shorter side fit and then crop the middle, which is all that they keep.
+    """
+    width, height = image.size
+    most = LONGEST_CROP * min(width, height)
+    if max(width, height) <= most:
+        return image
+    left, top = max(0, (width - most) // 2), max(0, (height - most) // 2)
+    return image.crop((left, top, left + min(width, most), top + min(height, most)))
 
 
 @dataclass
@@ -165,6 +195,10 @@ class IgvaProcessor(ProcessorMixin):
         Returns:
             The rendered text; with ``tokenize`` the ids, or with ``return_dict`` what ``__call__`` returns.
         """
+        if not conversation:
+            raise ValueError("the chat is empty: give at least one message")
+        if kwargs.pop("return_assistant_tokens_mask", False):
+            raise ValueError("return_assistant_tokens_mask is not supported: igva.data.labels says what is learnt")
         batched = isinstance(conversation[0], (list, tuple))
         chats = list(conversation) if batched else [conversation]
         options = {
@@ -305,9 +339,11 @@ class IgvaProcessor(ProcessorMixin):
 
     def prepare_images(self, images: Sequence[Image.Image]) -> Any:
         """PIL pictures → ``pixel_values (I, 3, height, width)``; squares are filled up with the mean colour."""
-        pictures = [image.convert("RGB") for image in images]
+        pictures = [upright_rgb(image) for image in images]
         if self.pad_images:
             pictures = [pad_to_square(picture, self._mean_color()) for picture in pictures]
+        elif getattr(self.image_processor, "do_center_crop", False):
+            pictures = [within_reach(picture) for picture in pictures]
         return self.image_processor(pictures, return_tensors="pt")["pixel_values"]
 
     def _mean_color(self) -> tuple[int, int, int]:
@@ -329,14 +365,11 @@ class IgvaProcessor(ProcessorMixin):
         options.pop("images_kwargs", None)
         if unknown := set(options) - _CALL_OPTIONS:
             raise TypeError(f"IgvaProcessor takes no option {sorted(unknown)[0]!r}; it takes {sorted(_CALL_OPTIONS)}")
-        flat = _flatten(images)
-        if flat and not isinstance(flat[0], Image.Image):
-            flat = _flatten(self.image_processor.fetch_images(flat))
+        flat = [self._picture(item) for item in _flatten(images)]
         special = options.get("add_special_tokens", True)
         rows = [self.tokenize(text, marks, special)[0] for text, marks in zip(texts, typed, strict=True)]
         counts = [ids.count(self.image_token_id) for ids in rows]
-        if sum(counts) != len(flat):
-            raise ValueError(f"the text has {sum(counts)} {self.image_token} placeholders but {len(flat)} images came")
+        _check_counts(counts, images, len(flat), self.image_token)
         rows = [self.expand_placeholders(ids) for ids in rows]
         if options.get("truncation") and options.get("max_length"):
             rows = [self._truncate(ids, options["max_length"]) for ids in rows]
@@ -348,11 +381,14 @@ class IgvaProcessor(ProcessorMixin):
                     data,
                     padding=padding,
                     max_length=options.get("max_length") if padding == "max_length" else None,
+                    pad_to_multiple_of=options.get("pad_to_multiple_of"),
                     # On the left by default, whatever the tokenizer's file says: batches are made to generate from,
                     # and a prompt that ends in padding is answered with nothing. Training pads by itself.
                     padding_side=options.get("padding_side") or "left",
                 )
             )
+        if options.get("return_attention_mask") is False:
+            del data["attention_mask"]
         if flat:
             data["pixel_values"] = self.prepare_images(flat)
             if self.use_instructions:
@@ -363,6 +399,31 @@ class IgvaProcessor(ProcessorMixin):
                 ]
                 data.update(self.encode_instructions(per_image, options.get("instruction_shape")))
         return BatchFeature(data, tensor_type=options.get("return_tensors"))
+
+    def _picture(self, item: Any) -> Image.Image:
+        """A picture as callers have it: opened, an array, a path, a ``data:`` URL or base64, or a web address.
+
+        Raises:
+            UserError: the file is no picture that igva reads.
+            TypeError: it is nothing of the kind.
+        """
+        if isinstance(item, (str, Path)):
+            if not str(item).startswith(("http://", "https://", "data:")) and _is_file(Path(item)):
+                return decode(item, str(item))
+            encoded = str(item).partition(";base64,")[2] if str(item).startswith("data:") else str(item)
+            try:
+                return decode(io.BytesIO(base64.b64decode(encoded, validate=True)), "the picture")
+            except (binascii.Error, ValueError):
+                item = self.image_processor.fetch_images(str(item))
+        if not isinstance(item, Image.Image):
+            try:
+                item = Image.fromarray(np.asarray(item))
+            except (TypeError, ValueError, AttributeError) as error:
+                raise TypeError(
+                    f"{type(item).__name__} is no picture: give a PIL image or an array of bytes"
+                ) from error
+        opened: Image.Image = item
+        return opened
 
     def _truncate(self, ids: list[int], max_length: int) -> list[int]:
         if len(ids) <= max_length:
@@ -387,8 +448,10 @@ _CALL_OPTIONS = frozenset(
         "images_kwargs",
         "instruction_shape",
         "max_length",
+        "pad_to_multiple_of",
         "padding",
         "padding_side",
+        "return_attention_mask",
         "return_tensors",
         "text_kwargs",
         "truncation",
@@ -422,6 +485,27 @@ def _unused_character(messages: list[dict[str, Any]]) -> str:
     texts = (item["text"] for m in messages for item in m["content"] if item["type"] == "text")
     used = {character for text in texts for character in text}
     return next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in used)
+
+
+def _check_counts(counts: Sequence[int], images: Any, came: int, token: str) -> None:
+    """Raise ``ValueError`` where placeholders and pictures differ in number; per sample, if pictures come so."""
+    if isinstance(images, (list, tuple)) and any(isinstance(entry, (list, tuple)) for entry in images):
+        if len(images) != len(counts):
+            raise ValueError(f"{len(counts)} texts came with images for {len(images)}")
+        for number, (count, entry) in enumerate(zip(counts, images, strict=True)):
+            if count != len(_flatten(entry)):
+                raise ValueError(
+                    f"sample {number}: the text has {count} {token} placeholders but {len(_flatten(entry))} images came"
+                )
+    elif sum(counts) != came:
+        raise ValueError(f"the text has {sum(counts)} {token} placeholders but {came} images came")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name that a file can have
+        return False
 
 
 def _flatten(images: Any) -> list[Any]:
