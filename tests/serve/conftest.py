@@ -44,10 +44,10 @@ def small() -> tuple[Any, Any]:
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
+def serving(app: Any, limits: Limits = LIMITS) -> Iterator[str]:
     """The application behind a port → its address."""
     listener = bind("127.0.0.1", 0)
-    running = server(app, "critical")
+    running = server(app, "critical", limits)
     running.config.timeout_graceful_shutdown = 1
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
 
-from igva.serve.app import Settings
+from igva.serve.app import Settings, create_app
 from igva.serve.guard import is_loopback
 from igva.serve.limits import Limits
 
-from .conftest import LIMITS, ask, chat, data_url, metric
+from .conftest import LIMITS, ask, chat, data_url, metric, serving
 
 ROUTES = (
     ("GET", "/"),
@@ -31,10 +33,6 @@ KEY = "a-long-secret"
 
 @pytest.fixture(scope="module")
 def locked(small):
-    from igva.serve.app import create_app
-
-    from .conftest import serving
-
     with serving(create_app(*small, Settings("small", api_key=KEY, limits=LIMITS))) as address:
         yield address
 
@@ -80,7 +78,7 @@ def test_a_form_of_another_site_is_not_taken(url):
     response = httpx.post(
         f"{url}/v1/chat/completions", content=json.dumps(chat()), headers={"Content-Type": "text/plain"}
     )
-    assert response.status_code == 400
+    assert response.status_code == 415
     assert not {name for name in response.headers if name.startswith("access-control")}
 
 
@@ -130,7 +128,7 @@ def test_a_body_that_is_too_large(serve):
         ({"n": 0}, "n"),
         ({"max_tokens": 65}, "max_tokens"),
         ({"max_tokens": 10**12}, "max_tokens"),
-        ({"max_completion_tokens": 10**12}, "max_tokens"),
+        ({"max_completion_tokens": 10**12}, "max_completion_tokens"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": [""]}, "stop"),
@@ -231,3 +229,96 @@ def test_headers_that_protect_a_browser(url):
 def test_what_was_refused_is_counted(url):
     httpx.get(f"{url}/v1/models", headers={"Host": "evil.example"})
     assert metric(url, 'igva_requests_total{path="other",status="403"}') >= 1
+
+
+# --- what is made of a body counts, not what arrives ------------------------------------------------------------------
+
+
+BODIES = {
+    "a million zeros": (lambda: b'{"model":"small","messages":[' + b"0," * 500_000 + b"0]}", 413),
+    "zeros": (lambda: b'{"model":"small","messages":[' + b"0," * 20_000 + b"0]}", 400),
+    "brackets": (lambda: b'{"model":"small","messages":' + b"[" * 90_000, 400),
+    "placeholders": (lambda: encoded(chat("<image>" * 40_000)), 400),
+    "words": (lambda: encoded(chat("the cat sat " * 100_000)), 400),
+    "empty messages": (lambda: encoded({"model": "small", "messages": [{"role": "user"}] * 20_000}), 400),
+    "half an emoji": (lambda: encoded(chat("hi \ud83d")), 400),
+    "a list": (lambda: b"[1]", 400),
+    "nothing": (lambda: b"", 400),
+}
+
+
+def encoded(body: dict) -> bytes:
+    return json.dumps(body).encode()
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_a_body_is_bounded_before_the_work_it_makes(url, kind):
+    make, status = BODIES[kind]
+    began = time.monotonic()
+    response = httpx.post(
+        f"{url}/v1/chat/completions", content=make(), headers={"Content-Type": "application/json"}, timeout=30
+    )
+    assert response.status_code == status and response.json()["error"]["message"]
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("part", "place"),
+    [
+        ({"type": "input_image", "image_url": "x"}, "messages.0.content.1"),
+        ({"type": "text"}, "messages.0.content.1.text"),
+        ({"type": "image_url", "image_url": None}, "messages.0.content.1.image_url"),
+    ],
+)
+def test_the_part_that_is_wrong_is_named(url, part, place):
+    body = chat()
+    body["messages"][0]["content"] = [{"type": "text", "text": "What?"}, part]
+    response = ask(url, body)
+    assert response.status_code == 400 and response.json()["error"]["param"] == place
+
+
+def test_null_is_what_was_left_out(url):
+    assert ask(url, chat(stream=None, stream_options={"include_usage": None})).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics"])
+def test_head(url, path):
+    assert httpx.head(url + path).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["https://example.org", "null", "http://localhost:1"])
+def test_pages_of_other_origins_get_nothing(url, origin):
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/chat/completions")):
+        assert httpx.request(method, url + path, headers={"Origin": origin}).status_code == 403
+    assert httpx.get(f"{url}/v1/models", headers={"Origin": url}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["[::1]", "[::1]:80", "LOCALHOST", "localhost:9"])
+def test_names_of_this_machine(url, host):
+    assert httpx.get(f"{url}/v1/models", headers={"Host": host}).status_code == 200
+
+
+# --- connections ------------------------------------------------------------------------------------------------------
+
+
+def test_silent_and_slow_connections_make_room(small):
+    limits = replace(LIMITS, connections=6, header_seconds=1.0, body_seconds=1.0)
+    with serving(create_app(*small, Settings("tiny", limits=limits)), limits) as url:
+        address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
+        silent = [socket.create_connection(address) for _ in range(20)]
+        assert httpx.get(f"{url}/health", timeout=5).status_code == 200  # the one silent longest has to go
+        late = socket.create_connection(address)
+        late.sendall(b"GET /health HTTP/1.1\r\n")
+        slow = socket.create_connection(address)
+        slow.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n{"
+        )
+        for each in (*silent, late, slow):
+            each.settimeout(10)
+        assert slow.recv(100).startswith(b"HTTP/1.1 408")
+        for each in (*silent, late):
+            with contextlib.suppress(ConnectionResetError):
+                assert each.recv(100) == b""
+            each.close()
+        slow.close()

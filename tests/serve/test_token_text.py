@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from igva.serve.token_text import TokenText
+from igva.serve.token_text import TokenText, token_bytes
 from igva.testing import STAND_INS, stand_in_tokenizer, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()  # one token a byte
@@ -72,3 +72,10 @@ def test_a_run_of_bytes_is_given_once_it_is_complete():
     parts = [*map(reader.push, cat), *map(reader.push, bytes_of["🐱"] + bytes_of["\n"]), *map(reader.push, cat)]
     assert parts[: len(cat)] != [""] * len(cat), "words come as they are"
     assert "".join(parts) + reader.end() == "a cat🐱\n a cat"
+
+
+@pytest.mark.parametrize("kind", STAND_INS)
+def test_bytes_of_a_token_are_its_own(kind):
+    tokenizer = stand_in_tokenizer(kind)
+    ids = tokenizer("🦆 ü", add_special_tokens=False)["input_ids"]
+    assert b"".join(token_bytes(tokenizer, token) for token in ids).strip() == "🦆 ü".encode()

@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
 
     from igva.errors import UserError
 
-    key = args.api_key or os.environ.get("IGVA_API_KEY") or None
+    key = args.api_key if args.api_key is not None else os.environ.get("IGVA_API_KEY") or None
     _check(args)
     try:
         from igva.serve.run import bind, run
@@ -54,6 +54,8 @@ def main(args: argparse.Namespace) -> None:
     local = is_loopback(args.host)
     if not local and key is None:
         raise UserError(f"--host {args.host} is open to others: give --api-key (or IGVA_API_KEY) too")
+    if key is not None and not key.strip():
+        raise UserError("--api-key is empty: give a key, or leave the option out")
     if key is not None and not key.isascii():
         raise UserError("the API key has characters that no HTTP header can hold: use ASCII")
     for folder in args.allow_local:
@@ -88,7 +90,7 @@ def main(args: argparse.Namespace) -> None:
     app = create_app(
         model, processor, settings, Fetcher(args.allow_domain, limits), LocalFiles(args.allow_local, limits)
     )
-    run(app, listener)
+    run(app, listener, limits)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from igva.pixels import decode, upright_rgb
 
 LARGEST_SQUARE = 4096  # pixels of a side
 LONGEST_CROP = 16  # times as long as wide
+PRIVATE_USE = range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE)
 
 # What benchmarks and LLaVA's data append to a question to fix the form of the answer. It says nothing about what
 # to look for, so it is no part of the instruction. Exact strings (LLaVA-1.5's data and evaluation scripts; MME).
@@ -272,15 +273,23 @@ class IgvaProcessor(ProcessorMixin):
         ids: list[int] = []
         spans: list[tuple[int, int]] = []
         start = 0
+        known: dict[str, Any] = {}
         for i, piece in enumerate(pieces):
+            if not piece and i > 0:  # between two marks
+                continue
             plain = i % 2 == 1
             width = len(piece) + 2 if plain else len(piece)  # a mark's number stands between two mark characters
-            encoded = self.tokenizer(
-                typed.strings[int(piece)] if plain and typed else piece,
-                add_special_tokens=add_special_tokens and i == 0,
-                split_special_tokens=plain,
-                return_offsets_mapping=True,
-            )
+            words = typed.strings[int(piece)] if plain and typed else piece
+            encoded = known.get(words) if plain else None
+            if encoded is None:
+                encoded = self.tokenizer(
+                    words,
+                    add_special_tokens=add_special_tokens and i == 0,
+                    split_special_tokens=plain,
+                    return_offsets_mapping=True,
+                )
+            if plain:
+                known[words] = encoded  # somebody may have typed the same one many times
             ids += encoded["input_ids"]
             offsets = encoded["offset_mapping"]
             spans += [(start, start + width) if plain else (start + a, start + b) for a, b in offsets]
@@ -484,7 +493,10 @@ def _unused_character(messages: list[dict[str, Any]]) -> str:
     """A private-use character that stands nowhere in this chat."""
     texts = (item["text"] for m in messages for item in m["content"] if item["type"] == "text")
     used = {character for text in texts for character in text}
-    return next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in used)
+    free = next((chr(code) for codes in PRIVATE_USE for code in codes if chr(code) not in used), None)
+    if free is None:
+        raise ValueError("the chat uses every private-use character of Unicode: none is left to mark special tokens")
+    return free
 
 
 def _check_counts(counts: Sequence[int], images: Any, came: int, token: str) -> None:

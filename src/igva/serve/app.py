@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
@@ -36,6 +35,7 @@ from igva.serve.metrics import Metrics
 from igva.serve.pictures import PictureSource
 from igva.serve.prompt import PromptMaker
 from igva.serve.protocol import ChatRequest
+from igva.serve.reading import documented, read
 
 LOG = logging.getLogger("igva.serve")
 PAGE = Path(__file__).parent / "page"
@@ -84,7 +84,8 @@ def create_app(
     limits = settings.limits
     engine = Engine(model, processor, LayerStore(settings.store_bytes), limits)
     source = PictureSource(fetcher or Fetcher(limits=limits), files or LocalFiles(limits=limits), limits)
-    maker = PromptMaker(processor, engine.store, source.open)
+    most_characters = min(engine.context, 2**20) * limits.text_per_token
+    maker = PromptMaker(processor, engine.store, source.open, most_characters)
     metrics = Metrics(engine)
     completions = Completions(settings.name, engine, maker, source, metrics, limits)
     created = int(time.time())
@@ -99,12 +100,12 @@ def create_app(
     app = FastAPI(title="igva", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     _answer_errors(app)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> Response:
         alive = engine.alive
         return JSONResponse({"status": "ok" if alive else "the engine has stopped"}, 200 if alive else 503)
 
-    @app.get("/metrics")
+    @app.api_route("/metrics", methods=["GET", "HEAD"])
     async def read_metrics() -> PlainTextResponse:
         return PlainTextResponse(metrics.text(), media_type="text/plain; version=0.0.4")
 
@@ -117,8 +118,9 @@ def create_app(
         _check_model(name, settings.name)
         return _model_entry(name, created)
 
-    @app.post("/v1/chat/completions", response_model=None)
-    async def chat(body: ChatRequest, request: Request) -> Response:
+    @app.post("/v1/chat/completions", response_model=None, openapi_extra=documented(ChatRequest))
+    async def chat(request: Request) -> Response:
+        body = await read(request, ChatRequest)
         _check_model(body.model, settings.name)
         conversation = await _unless_left(request, completions.begin(body))
         try:
@@ -130,12 +132,16 @@ def create_app(
             conversation.close()
             raise
 
-    @app.post("/igva/attention")
-    async def attention(body: AttentionRequest) -> JSONResponse:
-        picture = await source.get(body.image)
-        pixels = await asyncio.to_thread(maker.prepare, picture)
-        work = engine.call(lambda: attention_maps(model, pixels))
-        return JSONResponse(await asyncio.wrap_future(work))
+    @app.post("/igva/attention", openapi_extra=documented(AttentionRequest))
+    async def attention(request: Request) -> JSONResponse:
+        body = await read(request, AttentionRequest)
+
+        async def work() -> dict[str, Any]:
+            async with completions.preparing():
+                pixels = await asyncio.to_thread(maker.prepare, await source.get(body.image))
+            return await asyncio.wrap_future(engine.call(lambda: attention_maps(model, pixels)))
+
+        return JSONResponse(await _unless_left(request, work()))
 
     # Routes, not a mount at "/", which would take every unknown path and turn a wrong method's 405 into a 404.
     page = StaticFiles(directory=PAGE, html=True)
@@ -195,12 +201,6 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(Refusal)
     async def refused(request: Request, error: Refusal) -> JSONResponse:
         return respond(request, error)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "body")[:200]
-        return respond(request, Refusal(400, f"{place or 'the body'}: {first['msg']}", place or None))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from igva.serve.engine import Engine, Event, Failed, Finished, Job, Started, Token
@@ -30,6 +31,7 @@ class Completions:
     ):
         self.name, self.engine, self.maker, self.source = name, engine, maker, source
         self.metrics, self.limits = metrics, limits
+        self._coming, self._places = 0, asyncio.Semaphore(limits.preparing)
 
     async def begin(self, request: ChatRequest) -> Conversation:
         """Get the pictures, and queue the answers.
@@ -39,9 +41,27 @@ class Completions:
         """
         request.check(self.limits)
         began = time.perf_counter()
-        pictures = [await self.source.get(url) for url in request.image_urls()]
-        prompt = await asyncio.to_thread(self.maker.make, request.chat(), pictures)
+        async with self.preparing():
+            pictures = [await self.source.get(url) for url in request.image_urls()]
+            request.let_go()
+            prompt = await asyncio.to_thread(self.maker.make, request.chat(), pictures)
         return Conversation(self, request, prompt, began)
+
+    @asynccontextmanager
+    async def preparing(self) -> AsyncIterator[None]:
+        """A place among the requests that are made ready for the engine.
+
+        Raises:
+            Refusal: as many are waiting for one as may wait for the engine.
+        """
+        if self._coming >= self.limits.waiting:
+            raise Refusal(429, "too many requests are waiting: try again in a moment", code="overloaded")
+        self._coming += 1
+        try:
+            async with self._places:
+                yield
+        finally:
+            self._coming -= 1
 
     def sampling(self, request: ChatRequest, choice: int) -> Sampling:
         """The request's wishes; what it leaves open is the model's own generation config."""

@@ -22,7 +22,7 @@ from igva.serve.limits import Limits
 from igva.serve.prompt import Prompt
 from igva.serve.running import Arrival, Entry, RunningBatch
 from igva.serve.sampling import Sampler, Sampling
-from igva.serve.token_text import TokenText
+from igva.serve.token_text import TokenText, token_bytes
 
 LOG = logging.getLogger("igva.serve")
 PREFILL_TOKENS = 2048  # of answers that join together
@@ -290,6 +290,7 @@ class Engine:
         """One answer's next token, from logits ``(V,)``."""
         if job.cancelled or job.sampler is None or job.text is None:
             return
+        plain = scores.clone() if job.sampling.top_logprobs is not None else scores
         scores[self._never] = -torch.inf
         if len(job.tokens) < job.sampling.min_new_tokens:
             scores[list(self._ends)] = -torch.inf
@@ -298,7 +299,7 @@ class Engine:
         self.counts.new_tokens += 1
         ended = token in self._ends
         if not ended:
-            logprobs = job.sampler.log_probabilities(scores, token)
+            logprobs = job.sampler.log_probabilities(plain, token)
             _tell(job, Token(job.text.push(token), self._named(token, logprobs)))
         full = len(job.tokens) >= min(job.sampling.max_new_tokens, self.context - len(job.prompt.ids))
         if ended or job.text.stopped or full:
@@ -339,7 +340,8 @@ class Engine:
 
     def _entry(self, token: int, logprob: float) -> dict[str, Any]:
         text = self.processor.tokenizer.decode([token])
-        return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode())}
+        own = list(token_bytes(self.processor.tokenizer, token))
+        return {"token": text, "logprob": max(logprob, -9999.0), "bytes": own}
 
 
 def _tell(job: Job, event: Event) -> None:

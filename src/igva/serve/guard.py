@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -23,6 +24,7 @@ _HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
+    "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
@@ -33,7 +35,12 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
+
+
+def _name(host: str) -> str:
+    """A ``Host`` header without its port."""
+    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 
 class Guard:
@@ -58,7 +65,8 @@ class Guard:
         headers = {name.lower(): value for name, value in scope["headers"]}
         try:
             self._check(scope["path"], headers)
-            body = _Body(receive, self.limits.body_bytes, headers.get(b"content-length"))
+            _check_sender(scope["method"], headers)
+            body = _Body(receive, self.limits, headers.get(b"content-length"))
         except Refusal as refusal:
             await self._refuse(scope, refusal, send)
             return
@@ -91,7 +99,7 @@ class Guard:
         await _respond(refusal, send)
 
     def _check(self, path: str, headers: dict[bytes, bytes]) -> None:
-        host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0] if b"host" in headers else ""
+        host = _name(headers.get(b"host", b"").decode("latin-1"))
         if self.local_only and not is_loopback(host):
             raise Refusal(403, "this server answers on this machine alone")
         if self._key is not None and path not in OPEN and not self._knows_key(headers.get(b"authorization", b"")):
@@ -109,17 +117,34 @@ class Guard:
         return hmac.compare_digest(given, self._key or b"")
 
 
-class _Body:
-    """The request's body, refused as soon as it is known to be too large."""
+def _check_sender(method: str, headers: dict[bytes, bytes]) -> None:
+    """Refuse what a page of another origin makes a browser send; a form or a plain text needs nobody's leave for it."""
+    origin = headers.get(b"origin")
+    if origin is not None and origin.partition(b"://")[2].lower() != headers.get(b"host", b"").lower():
+        raise Refusal(403, "this server answers no pages of other origins")
+    if method == "POST" and headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+        raise Refusal(415, "send the body as JSON: Content-Type: application/json")
 
-    def __init__(self, receive: Receive, most: int, declared: bytes | None):
-        self._receive, self._most, self._seen = receive, most, 0
+
+class _Body:
+    """The request's body, refused as soon as it is known to be too large, or is too long on its way."""
+
+    def __init__(self, receive: Receive, limits: Limits, declared: bytes | None):
+        self._receive, self._most, self._seen = receive, limits.body_bytes, 0
+        self._until = asyncio.get_running_loop().time() + limits.body_seconds
+        self._complete = False
         self.refusal: Refusal | None = None
-        if declared is not None and (not declared.isdigit() or int(declared) > most):
+        if declared is not None and (not declared.isdigit() or int(declared) > self._most):
             raise self._too_large()
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        try:
+            async with asyncio.timeout_at(None if self._complete else self._until):
+                message = await self._receive()
+        except TimeoutError:
+            self.refusal = Refusal(408, "the request's body did not arrive in time")
+            raise self.refusal from None
+        self._complete = not message.get("more_body", False)
         self._seen += len(message.get("body", b""))
         if self._seen > self._most:
             self.refusal = self._too_large()
@@ -140,7 +165,7 @@ async def _respond(refusal: Refusal, send: Send) -> None:
     headers = {**_HEADERS, "content-type": "application/json", "content-length": str(len(body))}
     if refusal.status == 401:
         headers["www-authenticate"] = 'Basic realm="igva"'
-    if refusal.status == 413:
+    if refusal.status in (408, 413):
         headers["connection"] = "close"
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": refusal.status, "headers": raw})

@@ -18,6 +18,12 @@ class Limits:
         answers: ``n`` of a request.
         active: answers generated at once.
         waiting: answers that wait for their turn; more are told to come back later.
+        preparing: requests whose pictures are decoded and whose texts are read at once.
+        messages: of a request.
+        text_per_token: characters of a request's texts, for each token that the model's context holds.
+        connections: open at once; fewer where the process may not open so many files.
+        header_seconds: that a connection may take to say what it wants.
+        body_seconds: that a request's body may take to arrive.
         fetch_seconds: for one remote picture, redirects included.
         redirects: followed for one remote picture.
     """
@@ -30,5 +36,11 @@ class Limits:
     answers: int = 8
     active: int = 16
     waiting: int = 256
+    preparing: int = 2
+    messages: int = 1024
+    text_per_token: int = 16
+    connections: int = 512
+    header_seconds: float = 10.0
+    body_seconds: float = 60.0
     fetch_seconds: float = 5.0
     redirects: int = 3

@@ -20,6 +20,8 @@ from igva.serve.fetch import Fetcher, too_large
 from igva.serve.limits import Limits
 from igva.serve.local_files import LocalFiles
 
+_WHITE = {ord(character): None for character in " \t\r\n\f"}  # what `base64` prints has line breaks
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -68,7 +70,7 @@ class PictureSource:
         if not header.lower().endswith(";base64"):
             return unquote_to_bytes(body)
         try:
-            return base64.b64decode(body, validate=True)
+            return base64.b64decode(body.translate(_WHITE), validate=True)
         except (binascii.Error, ValueError):
             raise Refusal(400, "the data URL is not valid base64", "image_url") from None
 

@@ -45,10 +45,18 @@ class PromptMaker:
     Args:
         store: of the layer means; known pictures are neither decoded nor prepared again.
         decode: encoded picture → decoded one.
+        most_characters: of a chat's texts; what reading them costs is known only once it is done.
     """
 
-    def __init__(self, processor: IgvaProcessor, store: LayerStore, decode: Callable[[Picture], Image.Image]):
+    def __init__(
+        self,
+        processor: IgvaProcessor,
+        store: LayerStore,
+        decode: Callable[[Picture], Image.Image],
+        most_characters: int | None = None,
+    ):
         self.processor, self.store, self.decode = processor, store, decode
+        self.most_characters = most_characters
         self._lock = Lock()
 
     def make(self, chat: list[dict[str, Any]], pictures: Sequence[Picture]) -> Prompt:
@@ -57,6 +65,7 @@ class PromptMaker:
         Raises:
             Refusal: a picture cannot be decoded, or the chat template does not take such a chat.
         """
+        self._check_length(chat)
         layers, pixels = {}, {}
         for picture in {picture.key: picture for picture in pictures}.values():
             known = self.store.get(picture.key)
@@ -69,14 +78,26 @@ class PromptMaker:
             instruction = self._instruction(chat, len(pictures))
         return Prompt(ids, instruction, [picture.key for picture in pictures], pixels, layers)
 
+    def _check_length(self, chat: list[dict[str, Any]]) -> None:
+        if self.most_characters is None:
+            return
+        length = sum(len(item.get("text", "")) for message in chat for item in message["content"])
+        if length > self.most_characters:
+            raise Refusal(
+                400,
+                f"the messages have {length:,} characters: more than {self.most_characters:,} cannot fit the model",
+                "messages",
+                "context_length_exceeded",
+            )
+
     def prepare(self, picture: Picture) -> Tensor:
         """``pixel_values (1, 3, height, width)``."""
         pixels: Tensor = self.processor.prepare_images([self.decode(picture)])
         return pixels
 
     def _tokens(self, chat: list[dict[str, Any]]) -> list[int]:
-        messages, typed = self.processor.shield(chat)
         try:
+            messages, typed = self.processor.shield(chat)
             text = self.processor.render(messages, add_generation_prompt=True)
         except (TemplateError, ValueError) as error:
             raise Refusal(400, f"the model's chat template does not take this chat: {error}", "messages") from None
@@ -86,5 +107,5 @@ class PromptMaker:
     def _instruction(self, chat: list[dict[str, Any]], pictures: int) -> dict[str, Tensor]:
         if not pictures or not self.processor.use_instructions:
             return {}
-        rows = self.processor.encode_instructions([self.processor.user_turns(chat)] * pictures)
-        return {name: torch.tensor(value) for name, value in rows.items()}
+        rows = self.processor.encode_instructions([self.processor.user_turns(chat)])
+        return {name: torch.tensor(value * pictures) for name, value in rows.items()}

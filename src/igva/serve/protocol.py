@@ -46,7 +46,7 @@ class Message(Part):
 
 
 class StreamOptions(Part):
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class ChatRequest(Part):
@@ -54,7 +54,7 @@ class ChatRequest(Part):
 
     model: str
     messages: list[Message] = Field(min_length=1)
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -81,7 +81,10 @@ class ChatRequest(Part):
         if answers > limits.answers:
             raise Refusal(400, f"n may be at most {limits.answers}", "n")
         if (self.new_tokens or 0) > limits.new_tokens:
-            raise Refusal(400, f"max_tokens may be at most {limits.new_tokens}", "max_tokens")
+            name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+            raise Refusal(400, f"{name} may be at most {limits.new_tokens}", name)
+        if len(self.messages) > limits.messages:
+            raise Refusal(400, f"a request may hold at most {limits.messages} messages", "messages")
         if len(self.stops) > 4 or not all(0 < len(stop) <= 256 for stop in self.stops):
             raise Refusal(400, "stop: up to 4 strings of 1 to 256 characters", "stop")
         if self.top_logprobs is not None and not self.logprobs:
@@ -112,6 +115,13 @@ class ChatRequest(Part):
         """Where the pictures are, in their order."""
         parts = [part for m in self.messages if isinstance(m.content, list) for part in m.content]
         return [part.image_url.url for part in parts if isinstance(part, ImagePart)]
+
+    def let_go(self) -> None:
+        """Forget the encoded pictures, which are large, once they have been read."""
+        for message in self.messages:
+            for part in message.content if isinstance(message.content, list) else []:
+                if isinstance(part, ImagePart):
+                    part.image_url.url = ""
 
     def chat(self) -> list[dict[str, Any]]:
         """The messages as the processor takes them; pictures have a place, and are handed over apart."""

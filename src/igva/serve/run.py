@@ -7,7 +7,9 @@ import socket
 import uvicorn
 
 from igva.errors import UserError
+from igva.serve.connections import protocol_for
 from igva.serve.guard import App
+from igva.serve.limits import Limits
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -28,10 +30,11 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def server(app: App, log_level: str = "warning") -> uvicorn.Server:
+def server(app: App, log_level: str = "warning", limits: Limits | None = None) -> uvicorn.Server:
     """The server, not running yet; its running answers get ten seconds to end once it is told to stop."""
     config = uvicorn.Config(
         app,
+        http=protocol_for(limits or Limits()),
         log_level=log_level,
         access_log=False,
         server_header=False,
@@ -42,9 +45,9 @@ def server(app: App, log_level: str = "warning") -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def run(app: App, listener: socket.socket) -> None:
+def run(app: App, listener: socket.socket, limits: Limits | None = None) -> None:
     """Serve until SIGINT or SIGTERM."""
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"igva serves on http://{shown}:{port} (stop with Ctrl-C)", flush=True)
-    server(app).run(sockets=[listener])
+    server(app, limits=limits).run(sockets=[listener])

@@ -6,7 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # a byte-fallback token of Llama-2's kind
+_SPACE = "▁"  # of sentencepiece
 _UNFINISHED = "\ufffd"
 
 
@@ -81,6 +84,20 @@ class TokenText:
     def _decoded(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
+
+
+def token_bytes(tokenizer: Any, token: int) -> bytes:
+    """The bytes of one token, which need not be whole characters."""
+    text: str = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    piece = tokenizer.convert_ids_to_tokens(token) or ""
+    if _SPACE in piece:  # the decoder leaves a text's first one out
+        return piece.replace(_SPACE, " ").encode()
+    if _UNFINISHED not in text or not piece:
+        return text.encode()
+    if _BYTE.fullmatch(piece):
+        return bytes([int(piece[3:5], 16)])
+    table = {character: byte for byte, character in bytes_to_unicode().items()}  # of byte-level tokenizers
+    return bytes(table[each] for each in piece) if all(each in table for each in piece) else text.encode()
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -1,0 +1,90 @@
+"""The body of a request → what it says. Bounds come before the work they bound."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from igva.serve.failure import Refusal
+
+Body = TypeVar("Body", bound=BaseModel)
+MOST_VALUES = 100_000  # of a body: commas and brackets, whether they stand in a text or not
+
+
+def documented(kind: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI is to say of a route that reads such a body; its schema stands whole in it."""
+    schema = kind.model_json_schema()
+    parts = schema.pop("$defs", {})
+
+    def whole(entry: Any) -> Any:
+        if isinstance(entry, list):
+            return [whole(each) for each in entry]
+        if not isinstance(entry, dict):
+            return entry
+        if "$ref" in entry:
+            return whole(parts[entry["$ref"].rpartition("/")[2]])
+        # A discriminator refers to parts by name; "oneOf" says the same.
+        return {name: whole(value) for name, value in entry.items() if name != "discriminator"}
+
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": whole(schema)}}}}
+
+
+async def read(request: Request, kind: type[Body]) -> Body:
+    """The request's body as an object of this kind; nothing keeps the bytes.
+
+    Raises:
+        Refusal: it is no JSON object, holds too many values, or says something that the kind does not know.
+    """
+    data = b"".join([chunk async for chunk in request.stream()])
+    return await asyncio.to_thread(_parse, data, kind)
+
+
+def _parse(data: bytes, kind: type[Body]) -> Body:
+    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
+    if values > MOST_VALUES:
+        raise Refusal(413, f"the body holds {values:,} values: at most {MOST_VALUES:,} are read")
+    try:
+        entry = json.loads(data)
+    except RecursionError:
+        raise Refusal(400, "the body is nested too deeply") from None
+    except (ValueError, UnicodeError):
+        raise Refusal(400, "the body is not valid JSON") from None
+    if b"\\ud" in data.lower() and not _is_text(entry):
+        raise Refusal(400, "a text of the body holds half a character (a lone surrogate)")
+    try:
+        return kind.model_validate(entry)
+    except ValidationError as error:
+        raise _refusal(error.errors(include_url=False, include_context=False, include_input=False)) from None
+    except RecursionError:
+        raise Refusal(400, "the body is nested too deeply") from None
+
+
+def _is_text(entry: Any) -> bool:
+    try:
+        json.dumps(entry, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refusal(errors: Iterable[Any]) -> Refusal:
+    """Of the error that lies deepest: of a union's branches it is the one that was meant."""
+    deepest = max(errors, key=lambda each: len(each["loc"]))
+    place = _place(deepest["loc"])
+    return Refusal(400, f"{place or 'the body'}: {deepest['msg']}", place or None)
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """``messages.0.content.1.text``, without pydantic's names of a union's branches."""
+    steps: list[str] = []
+    for number, step in enumerate(location):
+        of_list = number > 0 and isinstance(location[number - 1], int)
+        tag = of_list and step in ("text", "image_url") and number < len(location) - 1
+        if not tag and not (isinstance(step, str) and ("[" in step or step == "str")):
+            steps.append(str(step))
+    return ".".join(steps)[:200]
