@@ -22,7 +22,7 @@ FLOORS = {
     "imagenet": 0,
     "layer_names": 0,
     "paths": 0,
-    "pixels": 0,
+    "untrusted": 0,
     "model": 1,
     "registration": 2,
     "testing": 3,

@@ -18,9 +18,10 @@ from igva.data.images import open_image
 from igva.errors import UserError
 from igva.layer_names import group_label, layer_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.model.pixels import upright_rgb
 from igva.model.processing_igva import IgvaProcessor
-from igva.pixels import upright_rgb
 from igva.registration import register
+from igva.untrusted import check_index
 
 register()
 
@@ -80,8 +81,10 @@ def load(
     what = _pick_dtype(dtype, where)
     folder = resolve_model(name_or_path)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(folder, dtype=what, use_safetensors=True)
-        processor = AutoProcessor.from_pretrained(folder)
+        model = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=what, use_safetensors=True, trust_remote_code=False
+        )
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{name_or_path} cannot be loaded: {_first_line(error)}") from error
     if not isinstance(model, IgvaForConditionalGeneration) or not isinstance(processor, IgvaProcessor):
@@ -116,6 +119,7 @@ def check_model_folder(path: Path) -> None:
         raise UserError(f"{path} is not a folder: name the folder that holds config.json and the weights")
     if not (path / "config.json").exists():
         raise UserError(f"{path} has no config.json: it is not a model folder")
+    check_index(path)
     if any(path.glob("*.safetensors")):
         return
     if pickles := sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")):

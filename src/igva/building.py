@@ -74,12 +74,12 @@ def build(
     text = resolve_part(text)
     tower, images = _vision(vision, vision_grid, dtype)
     language = load_language_model(text, dtype, attention, quantize)
-    tokenizer = AutoTokenizer.from_pretrained(text)
+    tokenizer = AutoTokenizer.from_pretrained(text, trust_remote_code=False)
     image_token_id = add_image_token(tokenizer, language)
     encoder = instruction_tokenizer = None
     if instruction is not None:
         instruction = resolve_part(instruction)
-        encoder = AutoModel.from_pretrained(instruction, dtype=dtype)
+        encoder = AutoModel.from_pretrained(instruction, dtype=dtype, trust_remote_code=False)
         instruction_tokenizer, settings = sentence_encoder_settings(instruction)
         config = {**settings, **config}
     try:
@@ -118,7 +118,7 @@ def _vision(vision: str | Path | Sequence[Any], grid: int | None, dtype: torch.d
     if grid is not None:
         raise UserError("vision_grid is the common grid of several encoders: leave it out, or give a list of them")
     source = resolve_part(vision)
-    return load_vision_tower(source, dtype), AutoImageProcessor.from_pretrained(source)
+    return load_vision_tower(source, dtype), AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
 
 
 def _assemble(
@@ -159,7 +159,7 @@ def load_language_model(source: str, dtype: torch.dtype, attention: str | None, 
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options, trust_remote_code=False)
 
 
 def add_image_token(tokenizer: Any, language: Any) -> int:
@@ -206,7 +206,7 @@ def sentence_encoder_settings(source: str | Path) -> tuple[Any, dict[str, Any]]:
     Raises:
         UserError: it pools in a way that is not supported.
     """
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     modules = _read_json(source, "modules.json") or []
     kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
     pooling = "mean"

@@ -178,7 +178,7 @@ def read_encoder(source: Source) -> Encoder:
 
 def _read_config(where: str, folder: str) -> Any:
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"the configuration of {where} cannot be read: {first_line(error)}") from error
     config = getattr(config, "vision_config", config)
@@ -257,7 +257,7 @@ def pixel_settings(
     if isinstance(config, EfficientNetLiteConfig):  # its published weights come without one
         return image_size or config.image_size, [MEAN] * 3, [STD] * 3
     try:
-        processor = AutoImageProcessor.from_pretrained(folder)
+        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(
             f"{where} has no image processor: put the preprocessor_config.json of its checkpoint beside its weights"
@@ -328,4 +328,4 @@ def unnormalised_pictures(config: EnsembleVisionConfig) -> Any:
     }
     with tempfile.TemporaryDirectory() as folder:  # transformers chooses the class by itself only from a file
         Path(folder, "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
-        return AutoImageProcessor.from_pretrained(folder)
+        return AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel
 from igva.checkpoints.parts import PARTS, fetch_parts
 from igva.checkpoints.tiny_vision import vision_folder
 from igva.errors import UserError
+from igva.untrusted import check_index
 
 EMBEDDED = "embedded:"
 VISION = "vision"  # the tower that is put together from several of the embedded parts
@@ -24,6 +25,8 @@ def resolve_part(source: str | Path) -> str:
     """
     name = str(source)
     if not name.startswith(EMBEDDED):
+        if Path(name).is_dir():
+            check_index(Path(name))
         return name
     part = name.removeprefix(EMBEDDED)
     if part == VISION:
@@ -35,5 +38,7 @@ def resolve_part(source: str | Path) -> str:
 
 def load_vision_tower(source: str | Path, dtype: torch.dtype = torch.float32) -> Any:
     """The vision model of a checkpoint; of a text-and-vision checkpoint, its vision half."""
-    config = AutoConfig.from_pretrained(source)
-    return AutoModel.from_pretrained(source, config=getattr(config, "vision_config", config), dtype=dtype)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    return AutoModel.from_pretrained(
+        source, config=getattr(config, "vision_config", config), dtype=dtype, trust_remote_code=False
+    )

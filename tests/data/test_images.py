@@ -17,7 +17,7 @@ from PIL import Image
 
 from igva.data.images import StoredImage, image_bytes, open_image
 from igva.errors import UserError
-from igva.pixels import MAX_PIXELS
+from igva.model.pixels import MAX_PIXELS
 
 
 def refused(source, *words, **kwargs):

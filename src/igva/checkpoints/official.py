@@ -202,7 +202,7 @@ def load_sentence_encoder(source: str, dtype: torch.dtype) -> SentenceEncoder:
     if Path(source).is_dir():
         check_model_folder(Path(source))
     try:
-        model = AutoModel.from_pretrained(source, dtype=dtype, use_safetensors=True)
+        model = AutoModel.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
         tokenizer, settings = sentence_encoder_settings(source)
     except LOAD_ERRORS as error:
         raise UserError(f"--instruction-encoder {source} cannot be loaded: {first_line(error)}") from error
@@ -332,7 +332,7 @@ def _vision_source(official: dict[str, Any], given: str | None) -> str:
 def _vision_config(tower_source: str) -> Any:
     """The vision half of a CLIP's configuration."""
     try:
-        config = AutoConfig.from_pretrained(tower_source)
+        config = AutoConfig.from_pretrained(tower_source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"the vision tower {tower_source} cannot be loaded ({first_line(error)}): "
@@ -349,7 +349,12 @@ def _add_vision_weights(weights: Weights, tower_source: str, config: Any, dtype:
         check_model_folder(Path(tower_source))
     try:
         tower, report = AutoModel.from_pretrained(
-            tower_source, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
+            tower_source,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
         )
     except LOAD_ERRORS as error:
         raise UserError(f"the vision tower {tower_source} cannot be loaded: {first_line(error)}") from error
@@ -453,7 +458,7 @@ def _load_tokenizer(source: Path, config: IgvaConfig) -> Any:
     if not any((source / name).exists() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
         return None
     try:  # the configuration is passed because its type on disk, llava_llama, is unknown to transformers
-        return AutoTokenizer.from_pretrained(source, config=config.text_config)
+        return AutoTokenizer.from_pretrained(source, config=config.text_config, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"the tokenizer in {source} cannot be loaded: {first_line(error)}") from error
 
@@ -483,7 +488,7 @@ def _processor(
     """The processor, with the image settings of the checkpoint or else of its vision tower."""
     image_source = str(source) if (source / "preprocessor_config.json").exists() else tower_source
     try:
-        image_processor = AutoImageProcessor.from_pretrained(image_source)
+        image_processor = AutoImageProcessor.from_pretrained(image_source, trust_remote_code=False)
     except (OSError, ValueError):
         notes.append(f"no preprocessor_config.json in {tower_source}, so no processor: put one there and convert again")
         return None

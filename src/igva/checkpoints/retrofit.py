@@ -164,7 +164,7 @@ def _llava_config(source: str) -> LlavaConfig:
     if Path(source).exists():
         check_model_folder(Path(source))
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{source} cannot be loaded: {first_line(error)}") from error
     if not isinstance(config, LlavaConfig):
@@ -291,7 +291,7 @@ def _processor(
         notes.append("no preprocessor_config.json in the source, so no processor: put one there and convert again")
         return None
     try:
-        llava = AutoProcessor.from_pretrained(source)
+        llava = AutoProcessor.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"the processor of {source} cannot be loaded: {first_line(error)}") from error
     tokenizer, image_token_id = llava.tokenizer, model.config.image_token_id

@@ -86,13 +86,15 @@ def assemble_vision(
 
     from igva.model.vision_ensemble import EnsembleVisionConfig, EnsembleVisionModel
 
-    efficientnet = AutoConfig.from_pretrained(parts["efficientnet"], word_size=WIDTH, image_size=IMAGE_SIZE)
+    efficientnet = AutoConfig.from_pretrained(
+        parts["efficientnet"], word_size=WIDTH, image_size=IMAGE_SIZE, trust_remote_code=False
+    )
     encoders: list[dict[str, Any]] = []
     if dinov2_layers:
         encoders.append(
             {
                 "name": "dinov2",
-                "config": AutoConfig.from_pretrained(parts["dinov2"]).to_dict(),
+                "config": AutoConfig.from_pretrained(parts["dinov2"], trust_remote_code=False).to_dict(),
                 "layers": list(dinov2_layers),
                 "image_size": 224,
                 "image_mean": DINOV2_PREPROCESSOR["image_mean"],
@@ -120,9 +122,9 @@ def assemble_vision(
     adapters: Iterable[Any] = model.adapters
     for part, encoder in zip(model.parts, loaded, strict=True):
         if part.name == "dinov2":
-            encoder.load_state_dict(AutoModel.from_pretrained(parts["dinov2"]).state_dict())
+            encoder.load_state_dict(AutoModel.from_pretrained(parts["dinov2"], trust_remote_code=False).state_dict())
             continue
-        source = AutoModel.from_pretrained(parts["efficientnet"])
+        source = AutoModel.from_pretrained(parts["efficientnet"], trust_remote_code=False)
         encoder.load_state_dict(source.state_dict(), strict=False)  # it has no words
         weight, bias = read_classifier(parts["efficientnet"])
         encoder.words.classifier.load_state_dict({"weight": weight, "bias": bias})
@@ -138,8 +140,8 @@ def class_vectors(instruction: Path) -> Tensor:
     """The sentence vector of each class's words, of unit length: ``(V, D)``."""
     from transformers import AutoModel, AutoTokenizer
 
-    encoder = AutoModel.from_pretrained(instruction, dtype=torch.float32).eval()
-    tokens = AutoTokenizer.from_pretrained(instruction)(
+    encoder = AutoModel.from_pretrained(instruction, dtype=torch.float32, trust_remote_code=False).eval()
+    tokens = AutoTokenizer.from_pretrained(instruction, trust_remote_code=False)(
         [entry.text for entry in classes()], padding=True, return_tensors="pt"
     )
     ids, mask = tokens["input_ids"][:, None], tokens["attention_mask"][:, None]  # (V, 1, S)

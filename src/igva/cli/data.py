@@ -80,7 +80,7 @@ def load_processor(name_or_path: str) -> IgvaProcessor:
     path = Path(name_or_path).expanduser()
     folder = str(path) if path.is_dir() else resolve_model(name_or_path)
     try:
-        processor = AutoProcessor.from_pretrained(folder)
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{name_or_path} has no processor that can be loaded: {reason}") from error

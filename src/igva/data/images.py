@@ -12,9 +12,12 @@ from typing import IO
 from PIL import Image
 
 from igva.errors import UserError
-from igva.pixels import MAX_PIXELS, decode
+from igva.model import pixels
+from igva.model.pixels import MAX_PIXELS, decode, is_file, shown
 
-LONGEST_NAME = 300
+
+class TooManyPixels(UserError):
+    """A picture has more pixels than are accepted."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +77,12 @@ def open_image(
         _check_file(Path(source), name)
     elif isinstance(source, StoredImage):
         source = io.BytesIO(image_bytes(source))
-    return decode(source, shown(name), max_pixels)
-
-
-def is_file(path: Path) -> bool:
-    """Whether something is there by that name; a name that no file can have is none."""
     try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-def shown(name: str) -> str:
-    """A name for a message: what was put where a name belongs may be as long as a picture."""
-    return name if len(name) <= LONGEST_NAME else f"{name[:60]}… ({len(name):,} characters)"
+        return decode(source, shown(name), max_pixels)
+    except pixels.TooManyPixels as error:
+        raise TooManyPixels(str(error)) from error
+    except pixels.BadImage as error:
+        raise UserError(str(error)) from error
 
 
 def _check_file(path: Path, name: str) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from igva.data.images import ImageSource, image_bytes, is_file, open_image
+from igva.data.images import ImageSource, TooManyPixels, image_bytes, open_image
 from igva.errors import UserError
-from igva.pixels import TooManyPixels
+from igva.model.pixels import is_file
 
 TINY = 16  # pixels of the shorter side
 LONG = 8  # the longer side by the shorter

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from igva.data.picture_check import LONG, TINY
 from igva.data.verify import Findings
-from igva.pixels import MAX_PIXELS
+from igva.model.pixels import MAX_PIXELS
 
 SHOWN = 5  # cases of a trouble that are named; --json has all
 BAR = 40  # characters of the longest bar

@@ -5,21 +5,16 @@ Letters: ``I`` images, ``B`` samples, ``T`` user turns, ``S`` tokens.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from igva.pixels import decode, upright_rgb
+from .pixels import opened, upright_rgb
 
 LARGEST_SQUARE = 4096  # pixels of a side
 LONGEST_CROP = 16  # times as long as wide
@@ -410,29 +405,10 @@ class IgvaProcessor(ProcessorMixin):
         return BatchFeature(data, tensor_type=options.get("return_tensors"))
 
     def _picture(self, item: Any) -> Image.Image:
-        """A picture as callers have it: opened, an array, a path, a ``data:`` URL or base64, or a web address.
-
-        Raises:
-            UserError: the file is no picture that igva reads.
-            TypeError: it is nothing of the kind.
-        """
-        if isinstance(item, (str, Path)):
-            if not str(item).startswith(("http://", "https://", "data:")) and _is_file(Path(item)):
-                return decode(item, str(item))
-            encoded = str(item).partition(";base64,")[2] if str(item).startswith("data:") else str(item)
-            try:
-                return decode(io.BytesIO(base64.b64decode(encoded, validate=True)), "the picture")
-            except (binascii.Error, ValueError):
-                item = self.image_processor.fetch_images(str(item))
-        if not isinstance(item, Image.Image):
-            try:
-                item = Image.fromarray(np.asarray(item))
-            except (TypeError, ValueError, AttributeError) as error:
-                raise TypeError(
-                    f"{type(item).__name__} is no picture: give a PIL image or an array of bytes"
-                ) from error
-        opened: Image.Image = item
-        return opened
+        """A picture as callers have it: what ``pixels.opened`` takes, or a web address."""
+        if isinstance(item, str) and item.startswith(("http://", "https://")):
+            item = self.image_processor.fetch_images(item)
+        return opened(item)
 
     def _truncate(self, ids: list[int], max_length: int) -> list[int]:
         if len(ids) <= max_length:
@@ -511,13 +487,6 @@ def _check_counts(counts: Sequence[int], images: Any, came: int, token: str) -> 
                 )
     elif sum(counts) != came:
         raise ValueError(f"the text has {sum(counts)} {token} placeholders but {came} images came")
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # no name that a file can have
-        return False
 
 
 def _flatten(images: Any) -> list[Any]:

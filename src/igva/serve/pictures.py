@@ -12,9 +12,8 @@ from urllib.parse import unquote_to_bytes
 
 from PIL import Image
 
-from igva.data.images import open_image
+from igva.data.images import TooManyPixels, open_image
 from igva.errors import UserError
-from igva.pixels import TooManyPixels
 from igva.serve.failure import Refusal
 from igva.serve.fetch import Fetcher, too_large
 from igva.serve.limits import Limits

@@ -222,7 +222,7 @@ def _retrofit_config(recipe: Recipe, instruction: Any) -> IgvaConfig:
 def _read(source: str | None, kind: Any = AutoConfig) -> Any:
     """The configuration, or the tokenizer, of a part."""
     try:
-        return kind.from_pretrained(resolve_part(source or ""))
+        return kind.from_pretrained(resolve_part(source or ""), trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         what = "configuration" if kind is AutoConfig else "tokenizer"
         raise UserError(f"the {what} of {source} cannot be read: {first_line(error)}") from error

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import warnings
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
-
-from igva.errors import UserError
+from PIL import Image, ImageChops, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 64_000_000  # a 64-megapixel camera; decoding one takes about 200 MB
 MOST_PASSES = 12  # over so many pixels as are accepted: a progressive JPEG of a camera has about ten scans
+LONGEST_NAME = 300
 ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -26,7 +26,11 @@ _TURNS = {
 }
 
 
-class TooManyPixels(UserError):
+class BadImage(ValueError):
+    """No picture, or none that can be read; one line that names it and the remedy."""
+
+
+class TooManyPixels(BadImage):
     """A picture has more pixels than are accepted."""
 
 
@@ -39,7 +43,7 @@ def decode(source: str | Path | IO[bytes], name: str, max_pixels: int = MAX_PIXE
         max_pixels: width times height.
 
     Raises:
-        UserError: not an image of an allowed format, damaged, empty or too large. The size is checked from the header,
+        BadImage: not an image of an allowed format, damaged, empty or too large. The size is checked from the header,
             before anything is decoded, and so is how often a progressive JPEG goes over its pixels.
     """
     try:
@@ -49,19 +53,19 @@ def decode(source: str | Path | IO[bytes], name: str, max_pixels: int = MAX_PIXE
         _check_size(image, name, max_pixels)
         image.load()
         return upright_rgb(image)
-    except UserError:
+    except BadImage:
         raise
     except Image.DecompressionBombError as error:
         raise TooManyPixels(
             f"{name} has too many pixels: at most {max_pixels // 1_000_000} million are accepted"
         ) from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{name} is not an image igva reads: use {', '.join(FORMATS)}") from error
+        raise BadImage(f"{name} is not an image igva reads: use {', '.join(FORMATS)}") from error
     except PermissionError as error:
-        raise UserError(f"{name} cannot be read: permission denied") from error
+        raise BadImage(f"{name} cannot be read: permission denied") from error
     except Exception as error:  # Pillow raises nearly anything on bytes that were not meant for it
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        raise UserError(f"{name} is damaged or truncated ({reason}): get a fresh copy") from error
+        raise BadImage(f"{name} is damaged or truncated ({reason}): get a fresh copy") from error
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -72,7 +76,7 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
             "make it smaller first"
         )
     if not width or not height:
-        raise UserError(f"{name} is empty: {width} × {height} pixels")
+        raise BadImage(f"{name} is empty: {width} × {height} pixels")
     if image.format == "JPEG" and ("progressive" in image.info or "progression" in image.info):
         scans = _scans(image)
         if scans * width * height > MOST_PASSES * max_pixels:
@@ -87,6 +91,43 @@ def _scans(image: Image.Image) -> int:
     count = stream.read().count(b"\xff\xda")  # never within a scan: a 0xFF there is followed by 0 or a restart
     stream.seek(place)
     return count
+
+
+def opened(item: object) -> Image.Image:
+    """A picture as callers have it: opened already, an array of bytes, a path, a ``data:`` URL or base64.
+
+    Raises:
+        BadImage: ``decode`` refuses the file or the bytes, or there is no such file.
+        TypeError: it is nothing of the kind.
+    """
+    if isinstance(item, Image.Image):
+        return item
+    if isinstance(item, (str, Path)):
+        text = str(item)
+        encoded = text.partition(";base64,")[2] if text.startswith("data:") else text
+        if not text.startswith("data:") and is_file(Path(item)):
+            return decode(item, text)
+        try:
+            return decode(io.BytesIO(base64.b64decode(encoded, validate=True)), "the picture")
+        except ValueError:  # no base64 either
+            raise BadImage(f"{shown(text)} does not exist: check the path") from None
+    try:
+        return Image.fromarray(item)  # type: ignore[arg-type]  # whatever has an array interface
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TypeError(f"{type(item).__name__} is no picture: give a PIL image or an array of bytes") from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether something is there by that name; a name that no file can have is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def shown(name: str) -> str:
+    """A name for a message: what was put where a name belongs may be as long as a picture."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:60]}… ({len(name):,} characters)"
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -104,7 +145,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        value = image.getexif().get(ORIENTATION)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = image.getexif().get(ORIENTATION)
     except Exception:  # odd metadata says nothing about intact pixels
         return 1
     return value if isinstance(value, int) else 1
@@ -112,10 +155,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow's own conversion would clip to white
-        values = np.asarray(image.convert("I"))
-        grey = np.clip(values // 256, 0, 255).astype(np.uint8)
-        clear = image.info.get("transparency")
-        return Image.fromarray(np.where(values == clear, 255, grey) if isinstance(clear, int) else grey).convert("RGB")
+        return _of_16_bits(image).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         try:
             rgba = image.convert("RGBA")
@@ -124,3 +164,17 @@ def _rgb(image: Image.Image) -> Image.Image:
             image = image.copy()
             image.info.pop("transparency", None)
     return image.convert("RGB")
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits in 8; what its file calls transparent is white."""
+    raw = image.convert("I").convert("I;16").tobytes()  # the lower byte first
+    low, high = (Image.frombytes("L", image.size, raw[start::2]) for start in (0, 1))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        same = [
+            part.point([255 * (value == byte) for value in range(256)])
+            for part, byte in ((low, clear % 256), (high, clear // 256))
+        ]
+        high = ImageChops.lighter(high, ImageChops.multiply(*same))
+    return high

@@ -15,8 +15,7 @@ from PIL import Image
 
 from igva.answering import user_turn
 from igva.data.images import StoredImage, open_image
-from igva.errors import UserError
-from igva.pixels import TooManyPixels, decode, upright_rgb
+from igva.model.pixels import BadImage, TooManyPixels, decode, upright_rgb
 from igva.testing import tiny_model, tiny_processor
 
 
@@ -187,7 +186,7 @@ def test_damaged_bytes_are_a_picture_or_one_line(count):
                 break
         try:
             image = decode(io.BytesIO(bytes(data)), f"number {number}", max_pixels=4_000_000)
-        except UserError as error:
+        except BadImage as error:
             assert "\n" not in str(error) and str(error).startswith(f"number {number} ")
         else:
             read += image.mode == "RGB"
