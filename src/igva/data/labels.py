@@ -31,16 +31,19 @@ def encode_supervised(
         max_length: longer samples are cut at the end, never inside an image's tokens.
 
     Raises:
-        UserError: the template is not made of growing prefixes, truncation would cut an image, or no token is
-            left to learn; the message names the sample.
+        UserError: the template does not take the chat or is not made of growing prefixes, truncation would cut an
+            image, or no token is left to learn; the message names the sample.
     """
     messages, typed = processor.shield(chat)
-    text = processor.render(messages, chat_template)
-    spans = [
-        _assistant_span(processor, messages, i, text, chat_template, name)
-        for i, message in enumerate(messages)
-        if message["role"] == "assistant"
-    ]
+    try:
+        text = processor.render(messages, chat_template)
+        spans = [
+            _assistant_span(processor, messages, i, text, chat_template, name)
+            for i, message in enumerate(messages)
+            if message["role"] == "assistant"
+        ]
+    except ValueError as error:
+        raise UserError(f"{name}: {error}: change the sample, or set model.chat_template") from error
     ids, characters = _tokenize(processor, text, typed, spans)
     full_ids: list[int] = []
     labels: list[int] = []

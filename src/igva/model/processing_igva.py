@@ -5,10 +5,12 @@ Letters: ``I`` images, ``B`` samples, ``T`` user turns, ``S`` tokens.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from PIL import Image
 from transformers import BatchFeature
@@ -227,35 +229,70 @@ class IgvaProcessor(ProcessorMixin):
         typed = TypedSpecials(_unused_character(messages), [])
         pattern = re.compile("|".join(map(re.escape, self._special_strings())))
 
-        def remember(match: re.Match[str]) -> str:
-            typed.strings.append(match.group())
+        def remember(string: str) -> str:
+            typed.strings.append(string)
             return f"{typed.mark}{len(typed.strings) - 1}{typed.mark}"
 
         for message in messages:
-            for item in message["content"]:
-                if item["type"] == "text":
-                    item["text"] = pattern.sub(remember, item["text"])
+            for is_text, run in itertools.groupby(message["content"], key=lambda item: item["type"] == "text"):
+                if is_text:
+                    _mark_typed(list(run), pattern, remember)
         return messages, typed
 
     def render(self, messages: list[dict[str, Any]], chat_template: str | None = None, **kwargs: Any) -> str:
         """Messages with typed content items → the prompt, one ``image_token`` per picture.
 
         Raises:
-            ValueError: there is no chat template.
+            ValueError: there is no chat template, or it does not take such a chat.
         """
         template = chat_template or self.chat_template or self.tokenizer.chat_template
         if template is None:
             raise ValueError("the tokenizer has no chat template: pass chat_template=…")
-        if not _TYPED_CONTENT.search(template):  # it expects one string per message
-            messages = [
-                {
-                    **m,
-                    "content": "\n".join(self.image_token if i["type"] == "image" else i["text"] for i in m["content"]),
-                }
-                for m in messages
+        form = self._form(template)
+        if form != "items":
+            as_text = [
+                [self.image_token if item["type"] == "image" else item["text"] for item in message["content"]]
+                for message in messages
             ]
-        rendered: str = self.tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, **kwargs)
-        return rendered
+            messages = [
+                {**m, "content": "\n".join(t) if form == "text" else [{"type": "text", "text": each} for each in t]}
+                for m, t in zip(messages, as_text, strict=True)
+            ]
+        try:
+            return self._apply(messages, template, **kwargs)
+        except Exception as error:  # whatever a template raises, or jinja for it
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ValueError(f"the chat template does not take this chat: {reason}") from error
+
+    def _apply(self, messages: list[dict[str, Any]], template: str, **kwargs: Any) -> str:
+        text: str = self.tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, **kwargs)
+        return text
+
+    def _form(self, template: str) -> str:
+        """How a template wants a message's content, found by looking at what it makes of one.
+
+        Returns:
+            ``items``: typed items, pictures among them; ``text items``: typed items, but it leaves pictures out or
+            calls them otherwise; ``text``: one string.
+        """
+        known = _FORMS.setdefault(self.tokenizer, {})
+        if template not in known:
+            text, image = {"type": "text", "text": _PROBE}, {"type": "image", "image": None}
+            with_image, alone = self._made_of([image, text], template), self._made_of([text], template)
+            if with_image is not None and self.image_token in with_image:
+                known[template] = "items"
+            else:
+                known[template] = "text" if alone is None else "text items"
+        return known[template]
+
+    def _made_of(self, content: list[dict[str, Any]], template: str) -> str | None:
+        """A user message as a template writes it; None where it refuses the items, loses or only prints them."""
+        try:
+            made = self._apply([{"role": "user", "content": content}], template)
+        except Exception:
+            return None
+        printed = f"'{_PROBE}'" in made or f'"{_PROBE}"' in made
+        return made if _PROBE in made and not printed else None
 
     def tokenize(
         self, text: str, typed: TypedSpecials | None = None, add_special_tokens: bool = False
@@ -442,7 +479,24 @@ _CALL_OPTIONS = frozenset(
         "truncation",
     }
 )
-_TYPED_CONTENT = re.compile(r"""\[\s*['"]type['"]\s*\]|\.type\b""")  # a template that walks typed content items
+_PROBE = "What is to be seen in this picture"
+# Tokenizer → template → what ``IgvaProcessor._form`` found; a processor's own attributes would be saved with it.
+_FORMS: WeakKeyDictionary[Any, dict[str, str]] = WeakKeyDictionary()
+
+
+def _mark_typed(items: list[dict[str, Any]], pattern: re.Pattern[str], remember: Callable[[str], str]) -> None:
+    """Replace special tokens in text items that stand side by side; also those that only joining them would make."""
+    joined = "".join(item["text"] for item in items)
+    places = [match.span() for match in pattern.finditer(joined)]
+    start = 0
+    for item in items:
+        end, done, text = start + len(item["text"]), start, ""
+        for first, last in places:
+            if first < end and last > start:
+                text += joined[done : max(first, start)] + remember(joined[max(first, start) : min(last, end)])
+                done = min(last, end)
+        item["text"] = text + joined[done:end]
+        start = end
 
 
 def chat_message(message: dict[str, Any]) -> dict[str, Any]:

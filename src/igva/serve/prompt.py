@@ -8,7 +8,6 @@ from threading import Lock
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
@@ -99,8 +98,8 @@ class PromptMaker:
         try:
             messages, typed = self.processor.shield(chat)
             text = self.processor.render(messages, add_generation_prompt=True)
-        except (TemplateError, ValueError) as error:
-            raise Refusal(400, f"the model's chat template does not take this chat: {error}", "messages") from None
+        except ValueError as error:
+            raise Refusal(400, str(error), "messages") from None
         special = not self.processor.starts_with_bos(text)
         return self.processor.expand_placeholders(self.processor.tokenize(text, typed, special)[0])
 
