@@ -123,13 +123,34 @@ def test_another_input_or_other_settings(job, small, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("[]", "not an object"), ("{}", "no question"), ('{"question": "?", "image": 3}', "a path or a list of paths")],
+    [
+        ("[]", "not an object"),
+        ("{}", "no question"),
+        ('{"question": "?", "image": 3}', "a path or a list of paths"),
+        ('{"question": "hi \\ud83d"}', "half a character"),
+        ('{"id": "\\udc00", "question": "hi"}', "half a character"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+    ids=["list", "empty", "number", "question", "id", "brackets"],
 )
 def test_lines_that_cannot_be_asked(text, told, tmp_path):
     file = tmp_path / "in.jsonl"
     file.write_text(f"\n{text}\n")
     (line,) = read_lines(file)
     assert told in line.error and line.id == "2"
+
+
+def test_two_at_once_do_not_mix(job, small, tmp_path):
+    out = tmp_path / "out.jsonl"
+
+    def meanwhile(lines):
+        with pytest.raises(UserError, match="another igva batch is writing"):
+            run_batch(job, out, SETTINGS, lambda _: iter(()))
+        return ((line.question, None) for line in lines)
+
+    run_batch(job, out, SETTINGS, meanwhile)
+    assert out.read_text().count("\n") == len(job.read_text().split("\n")) - 1
+    run_batch(job, out, SETTINGS, lambda _: iter(()))  # the place is free again
 
 
 def test_ray_says_the_same(job, small, tmp_path, monkeypatch):

@@ -7,10 +7,12 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from igva.checkpoints.store import write_errors
@@ -59,11 +61,12 @@ def run_batch(source: Path, out: Path, settings: dict[str, Any], answerer: Answe
         retry: ask the lines again that failed before.
 
     Raises:
-        UserError: the input is missing, the output belongs to another input or other settings, or cannot be written.
+        UserError: the input is missing, the output belongs to another input or other settings, another process is
+            writing it, or it cannot be written.
     """
     if not source.is_file():
         raise UserError(f"{source} does not exist: check the path")
-    with write_errors(out):
+    with write_errors(out), _alone(out):
         _claim(out.with_name(out.name + ".settings.json"), out, settings | {"input": _file_hash(source)})
         done = _repair(out, source)
         total = sum(1 for _ in read_lines(source))
@@ -76,6 +79,20 @@ def run_batch(source: Path, out: Path, settings: dict[str, Any], answerer: Answe
             _retry(source, out, answerer)
     failed = sum("error" in entry for entry in _entries(out))
     return Outcome(total - failed, failed)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """The only process that writes this output: two at once would mix their lines."""
+    lock = FileLock(out.with_name(out.name + ".lock"), blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"another igva batch is writing {out}: wait for it, or name another output") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_lines(source: Path) -> Iterator[Line]:
@@ -93,6 +110,11 @@ def _line(text: str, number: int, folder: Path) -> Line:
     name = str(number)
     try:
         entry = json.loads(text)
+        json.dumps(entry, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return Line(name, (), "", f"line {number} holds half a character (a lone surrogate)")
+    except RecursionError:
+        return Line(name, (), "", f"line {number} is nested too deeply")
     except ValueError as error:
         return Line(name, (), "", f"line {number} is not JSON: {error}")
     if not isinstance(entry, dict):

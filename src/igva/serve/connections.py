@@ -7,7 +7,7 @@ answered, not even ``/health``.
 from __future__ import annotations
 
 import asyncio
-import resource
+import sys
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -19,8 +19,17 @@ SPARE_FILES = 64  # of the process: for the model, the page, remote pictures
 
 def protocol_for(limits: Limits) -> type[H11Protocol]:
     """The class that uvicorn makes one of for each connection."""
-    most = min(limits.connections, max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES))
+    most = max(1, min(limits.connections, _most_files() - SPARE_FILES))
     return type("PatientProtocol", (_Patient,), {"most": most, "seconds": limits.header_seconds})
+
+
+def _most_files() -> int:
+    if sys.platform == "win32":  # sockets are no files there
+        return 2**31
+    import resource
+
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 2**31 if soft == resource.RLIM_INFINITY else soft
 
 
 class _Patient(H11Protocol):
