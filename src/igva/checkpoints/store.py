@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from igva.errors import UserError
+
+ABANDONED = 24 * 3600  # seconds
 
 
 def check_free(target: Path) -> None:
@@ -65,6 +68,16 @@ def new_folder(target: Path, is_good: Callable[[Path], bool]) -> Iterator[Path]:
         _install(temporary, target, is_good)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(parent: Path) -> None:
+    """Remove what killed processes left behind in a folder of igva's own: temporary folders older than a day."""
+    for path in parent.glob(".*-*"):
+        try:
+            if path.is_dir() and path.stat().st_mtime < time.time() - ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
+        except FileNotFoundError:  # somebody else sweeps too
+            pass
 
 
 def _make_readable(folder: Path) -> None:

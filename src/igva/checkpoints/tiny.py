@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from igva.checkpoints.parts import PARTS, fetch_parts, part_folder, part_present, parts_present, verify_part
+from igva.checkpoints.seal import contents_fit, seal, sizes_fit
 from igva.checkpoints.shipped import TOWER, WEIGHTS
-from igva.checkpoints.store import new_folder, write_errors
+from igva.checkpoints.store import new_folder, sweep, write_errors
 from igva.errors import UserError
 from igva.imagenet.classes import TABLE as CLASSES
 from igva.paths import home
@@ -57,7 +59,7 @@ def licences() -> dict[str, str]:
 
 
 def verify_tiny() -> None:
-    """Hash every file that was fetched; a damaged part is removed, and what was made of it, to be fetched again."""
+    """Hash every file that was fetched or made; what is damaged is removed, to be fetched or made again."""
     from igva.checkpoints.tiny_vision import vision_path
 
     for name in PARTS:
@@ -69,6 +71,9 @@ def verify_tiny() -> None:
             shutil.rmtree(part_folder(name))
             for made_of_it in (vision_path(), tiny_path()):
                 shutil.rmtree(made_of_it, ignore_errors=True)
+    if tiny_path().exists() and not contents_fit(tiny_path()):
+        print(f"{tiny_path()} is damaged: it is put together again", file=sys.stderr)
+        shutil.rmtree(tiny_path())
 
 
 def tiny_folder() -> Path:
@@ -82,14 +87,16 @@ def tiny_folder() -> Path:
         return target
     fetch_parts()
     model, processor = _assemble()
+    sweep(target.parent)
     with write_errors(target), new_folder(target, _complete) as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
+        seal(folder)
     return target
 
 
 def _complete(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
+    return (folder / "config.json").is_file() and sizes_fit(folder)
 
 
 def _assemble() -> tuple[Any, Any]:
