@@ -30,6 +30,21 @@ def test_align_trains_the_projector_only(recipe):
     assert trainable(model) == {"projector"}
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_batches_without_pictures_while_the_language_model_is_frozen(recipe, data, cached):
+    """Nothing is to be learnt from them; the step is taken all the same."""
+    file = data / "data.json"
+    entries = json.loads(file.read_text())
+    turns = [{"from": "human", "value": "What is 2 and 2?"}, {"from": "gpt", "value": "4"}]
+    words = [{"id": f"text {number}", "conversations": turns} for number in range(8)]
+    file.write_text(json.dumps([*words, *entries[:2]]))
+    frozen = ("stage=align", "model.fusion=mean", "model.fusion_kwargs={num_groups: 2}", "lora.rank=0")
+    output = run(
+        recipe(*frozen, "optim.batch_size=2", "optim.max_steps=5", f"data.cache_features={str(cached).lower()}")
+    )
+    assert json.loads((output / "run.json").read_text())["figures"]["steps"] == 5
+
+
 def test_instruct_trains_fusion_projector_and_lora(recipe):
     model, _ = build_from_recipe(recipe())
     set_trainable(model, recipe())

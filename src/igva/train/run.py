@@ -269,12 +269,23 @@ def _dataset(
     )
 
 
+def _learns_text(model: Any) -> bool:
+    """Whether any weight of the language model, or of its LoRA, is trained."""
+    return any(
+        parameter.requires_grad
+        for name, parameter in model.named_parameters()
+        if "language_model." in name or "lm_head" in name
+    )
+
+
 def _train(
     recipe: Recipe, model: Any, processor: IgvaProcessor, dataset: Any, validation: Any, going_on: bool
 ) -> dict[str, Any]:
     micro, accumulate = shares(recipe)
-    # Devices that train together must all run every module, also those whose batch has no picture.
-    dummy = dummy_picture(model, cached=recipe.data.cache_features) if world_size() > 1 else None
+    # Devices that train together must all run every module, also those whose batch has no picture; and where the
+    # language model is frozen, such a batch would have nothing to learn from.
+    needed = world_size() > 1 or not _learns_text(model)
+    dummy = dummy_picture(model, cached=recipe.data.cache_features) if needed else None
     if recipe.data.pack_tokens:
         use_packed_attention(model.model.language_model)
     if recipe.distributed == "fsdp":
