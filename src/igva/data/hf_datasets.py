@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from igva.paths import home
 
 PREFIX = "hf:"
 SUFFIXES = ("parquet", "arrow")
+SPLITS = {"train": "train|training", "validation": "validation|valid|val|dev", "test": "test|testing|eval|evaluation"}
 
 
 def is_hf_dataset(source: str) -> bool:
@@ -40,15 +42,26 @@ def scan_hf(source: str, image_root: str | Path | None = None) -> Scan:
         raise UserError(f"{source} has the columns {', '.join(table.column_names)}: one named messages is needed")
     if not len(table):
         raise UserError(f"{source} holds no samples: check that it is the right one")
-    column = next((name for name in IMAGE_KEYS if name in table.column_names), None)
-    texts = table.remove_columns([name for name in IMAGE_KEYS if name in table.column_names]).with_format(None)
-    pictures = _images(table, column, source, root) if column else iter(() for _ in range(len(table)))
+    # A mask, a thumbnail, a sound beside the pictures would be decoded row by row.
+    left_out = [each for each, kind in table.features.items() if each in IMAGE_KEYS or _is_media(kind)]
+    texts = table.remove_columns(left_out).with_format(None)
+    columns = [_images(table, each, source, root) for each in IMAGE_KEYS if each in table.column_names]
+    # Of data sets put together one column may be filled here and the other there.
+    filled = (next(filter(None, row), ()) for row in zip(*columns, strict=True))
+    pictures: Iterator[Sequence[ImageSource]] = filled if columns else iter(() for _ in range(len(table)))
     name = path.stem or path.resolve().name
     for row, (entry, images) in enumerate(zip(texts, pictures, strict=True)):
         try:
             yield record_from(entry, images, place=f"{source}, row {row}", name=str(row), source=name)
         except UserError as error:
             yield error
+
+
+def _is_media(kind: Any) -> bool:
+    """Whether a column's kind is pictures, sounds or videos, or lists of them."""
+    while (inner := getattr(kind, "feature", None)) is not None:
+        kind = inner
+    return type(kind).__name__ in ("Image", "Audio", "Video", "Pdf")
 
 
 @dataclass(frozen=True)
@@ -78,11 +91,12 @@ def _images(table: Any, column: str, source: str, root: Path) -> Iterator[Sequen
     import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
     import pyarrow.compute as pc  # type: ignore[import-untyped, unused-ignore]
 
+    is_fixed = pa.types.is_fixed_size_list
     stored = table.with_format("arrow").select_columns([column])
     row = 0
     for batch in stored.iter(batch_size=1000):
         cells = batch[column]
-        lists = pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type)
+        lists = any(is_kind(cells.type) for is_kind in (pa.types.is_list, pa.types.is_large_list, is_fixed))
         paths = pa.types.is_string(cells.type.value_type if lists else cells.type)
         counts = pc.list_value_length(cells) if lists else cells.is_valid().cast(pa.int32())
         for values, count in zip(cells if paths else [None] * len(cells), counts.to_pylist(), strict=True):
@@ -107,8 +121,9 @@ def _load(source: str) -> Any:
     path = Path(source)
     try:
         if source.startswith(PREFIX):
-            name, _, split = source.removeprefix(PREFIX).partition(":")
-            loaded = datasets.load_dataset(name, split=split or "train")
+            where, _, split = source.removeprefix(PREFIX).partition(":")
+            name, _, config = where.partition("@")
+            loaded = _by_name(datasets, name, config or None, split or "train")
         elif _is_saved(path):
             loaded = datasets.load_from_disk(source)
         else:
@@ -116,6 +131,8 @@ def _load(source: str) -> Any:
             cache = str(home() / "datasets")
             loaded = datasets.load_dataset(files[0].suffix[1:], data_files=list(map(str, files)), cache_dir=cache)
             loaded = loaded["train"]
+    except UserError:
+        raise
     except Exception as error:  # the library lets through whatever its readers raise
         reason = str(error.__cause__ or error).strip().split("\n")[0]
         raise UserError(f"{source} cannot be loaded as a Hugging Face data set: {reason}") from error
@@ -124,12 +141,45 @@ def _load(source: str) -> Any:
     return loaded
 
 
+def _by_name(datasets: Any, name: str, config: str | None, split: str) -> Any:
+    try:
+        return datasets.load_dataset(name, **({"name": config} if config else {}), split=split)
+    except ValueError as error:
+        if config is not None or "config name is missing" not in str(error).lower():
+            raise
+        configs = datasets.get_dataset_config_names(name)
+        example = f"{PREFIX}{name}@{configs[0]}"
+        raise UserError(
+            f"{PREFIX}{name} has the configurations {', '.join(configs)}: name one, such as {example}"
+        ) from error
+
+
 def _is_saved(path: Path) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
 
 
 def _table_files(path: Path) -> list[Path]:
-    """The file itself, or those of a folder, all of one kind."""
+    """The file itself, or those of a folder, all of one kind; where their names tell splits, those of ``train``.
+
+    Raises:
+        UserError: they are of several splits, none of which is ``train``.
+    """
     if path.is_file():
         return [path] if path.suffix[1:] in SUFFIXES else []
-    return next(filter(None, (sorted(path.rglob(f"*.{suffix}")) for suffix in SUFFIXES)), [])
+    files = next(filter(None, (sorted(path.rglob(f"*.{suffix}")) for suffix in SUFFIXES)), [])
+    splits: dict[str, list[Path]] = {}
+    for file in files:
+        splits.setdefault(_split_of(file.relative_to(path)), []).append(file)
+    if len(splits) < 2 or "train" in splits:
+        return splits.get("train", files)
+    named = ", ".join(sorted(filter(None, splits)))
+    raise UserError(f"{path} holds the splits {named}: name a file or folder of one of them")
+
+
+def _split_of(file: Path) -> str:
+    """The split that a file's name or a folder's tells, as on the hub; empty where none does."""
+    for part in reversed(file.parts):
+        for split, pattern in SPLITS.items():
+            if re.search(rf"(?:^|[^a-z])(?:{pattern})(?:[^a-z]|$)", part.lower()):
+                return split
+    return ""

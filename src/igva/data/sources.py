@@ -28,7 +28,7 @@ def read_records(
     """All records of data that is not a stream; several sources one after another.
 
     Args:
-        source: a path, ``hf:NAME`` or ``hf:NAME:SPLIT``; or a list of them.
+        source: a path, ``hf:NAME``, ``hf:NAME:SPLIT`` or ``hf:NAME@CONFIGURATION:SPLIT``; or a list of them.
         image_root: the folder that image paths start from; default: where the data lies.
         leave_out: records whose ``source`` is one of these are left out.
 
