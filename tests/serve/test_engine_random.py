@@ -81,7 +81,7 @@ def test_every_answer_is_its_own(turns, monkeypatch):
             target = engine.counts.turns + rng.randint(0, 8)
             while engine.counts.turns < target and (engine.running or engine.waiting):
                 engine.call(lambda: None).result(20)
-        while engine.running or engine.waiting or engine._arriving:
+        while not all(client.end is not None or client.job.cancelled for client in clients):
             engine.call(lambda: None).result(20)
         assert engine.alive
     finally:
