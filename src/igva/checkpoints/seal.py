@@ -7,47 +7,62 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 SEAL = "sealed.json"
 
+Listing = Mapping[str, Mapping[str, Any]]  # file below the folder → its size in bytes and its sha256
 
-def seal(folder: Path) -> None:
-    """Write down the size and the hash of every file of a finished folder."""
-    files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _hash(path)}
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256 as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def listing(folder: Path) -> Listing:
+    """Size and hash of every file of a finished folder."""
+    return {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256_of(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    (folder / SEAL).write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
+
+
+def cut_or_missing(folder: Path, files: Listing) -> bool:
+    """Whether a file is gone or not as long as it was: cheap, for each time the folder is used.
+
+    Raises:
+        OSError, KeyError, TypeError, AttributeError: a file is gone, or the listing is none; both say the same.
+    """
+    return any((folder / name).stat().st_size != entry["size"] for name, entry in files.items())
+
+
+def first_changed(folder: Path, files: Listing) -> Path | None:
+    """The first file whose hash differs: a second or two for a gigabyte."""
+    return next((folder / name for name, entry in files.items() if sha256_of(folder / name) != entry["sha256"]), None)
+
+
+def seal(folder: Path) -> None:
+    """Keep the listing of a folder in it."""
+    (folder / SEAL).write_text(json.dumps(listing(folder), indent=1) + "\n", encoding="utf-8")
 
 
 def sizes_fit(folder: Path) -> bool:
-    """Whether every file is there, as long as it was: quick, for each time the folder is used."""
-    files = _sealed(folder)
-    return files is not None and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == entry["bytes"] for name, entry in files.items()
-    )
+    """Whether every file of a sealed folder is there, as long as it was."""
+    try:
+        return not cut_or_missing(folder, _sealed(folder))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def contents_fit(folder: Path) -> bool:
-    """Whether every file is what it was, by its hash: a second or two for a gigabyte."""
-    files = _sealed(folder)
-    return (
-        files is not None
-        and sizes_fit(folder)
-        and all(_hash(folder / name) == entry["sha256"] for name, entry in files.items())
-    )
+    """Whether every file of a sealed folder is what it was."""
+    return sizes_fit(folder) and first_changed(folder, _sealed(folder)) is None
 
 
-def _sealed(folder: Path) -> dict[str, dict[str, str | int]] | None:
-    try:
-        files: dict[str, dict[str, str | int]] = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-        return files if all({"bytes", "sha256"} <= entry.keys() for entry in files.values()) else None
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sealed(folder: Path) -> Listing:
+    files: Listing = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    return files

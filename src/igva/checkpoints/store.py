@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from igva.errors import UserError
 
-ABANDONED = 24 * 3600  # seconds
+STALE_SECONDS = 24 * 3600  # a temporary folder older than this belongs to a process that was killed
 
 
 def check_free(target: Path) -> None:
@@ -70,14 +70,14 @@ def new_folder(target: Path, is_good: Callable[[Path], bool]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sweep(parent: Path) -> None:
-    """Remove what killed processes left behind in a folder of igva's own: temporary folders older than a day."""
-    for path in parent.glob(".*-*"):
+def remove_stale(place: Path) -> None:
+    """Temporary folders of processes that were killed; younger ones may be in use."""
+    for path in place.glob(".*-*"):
         try:
-            if path.is_dir() and path.stat().st_mtime < time.time() - ABANDONED:
+            if path.is_dir() and time.time() - path.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
-        except FileNotFoundError:  # somebody else sweeps too
-            pass
+        except OSError:  # another process removes it at the same time
+            continue
 
 
 def _make_readable(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from igva.checkpoints.parts import PARTS, fetch_parts, part_folder, part_present, parts_present, verify_part
 from igva.checkpoints.seal import contents_fit, seal, sizes_fit
 from igva.checkpoints.shipped import TOWER, WEIGHTS
-from igva.checkpoints.store import new_folder, sweep, write_errors
+from igva.checkpoints.store import new_folder, remove_stale, write_errors
 from igva.errors import UserError
 from igva.imagenet.classes import TABLE as CLASSES
 from igva.paths import home
@@ -87,7 +87,7 @@ def tiny_folder() -> Path:
         return target
     fetch_parts()
     model, processor = _assemble()
-    sweep(target.parent)
+    remove_stale(target.parent)
     with write_errors(target), new_folder(target, _complete) as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)

@@ -137,8 +137,10 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     changes nothing.
     """
     turn = _TURNS.get(_orientation(image))
-    rgb = _rgb(image)
-    rgb = rgb.copy() if turn is None else rgb.transpose(turn)
+    if turn is None and image.mode == "RGB" and not image.info:  # as this made it
+        return image
+    rgb = _rgb(image)  # always a new picture
+    rgb = rgb if turn is None else rgb.transpose(turn)
     rgb.info = {}
     return rgb
 

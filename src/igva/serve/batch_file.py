@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -15,9 +14,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from igva.checkpoints.seal import sha256_of
 from igva.checkpoints.store import write_errors
 from igva.data.images import open_image
 from igva.errors import UserError
+from igva.serve.strict_json import read_json
 
 WINDOW = 4096  # lines handed to an engine at once: what it may hold in memory
 
@@ -67,7 +68,7 @@ def run_batch(source: Path, out: Path, settings: dict[str, Any], answerer: Answe
     if not source.is_file():
         raise UserError(f"{source} does not exist: check the path")
     with write_errors(out), _alone(out):
-        _claim(out.with_name(out.name + ".settings.json"), out, settings | {"input": _file_hash(source)})
+        _claim(out.with_name(out.name + ".settings.json"), out, settings | {"input": sha256_of(source)})
         done = _repair(out, source)
         total = sum(1 for _ in read_lines(source))
         with tqdm(total=total, initial=done, desc="questions") as bar, out.open("a", encoding="utf-8") as sink:
@@ -109,14 +110,9 @@ def read_lines(source: Path) -> Iterator[Line]:
 def _line(text: str, number: int, folder: Path) -> Line:
     name = str(number)
     try:
-        entry = json.loads(text)
-        json.dumps(entry, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return Line(name, (), "", f"line {number} holds half a character (a lone surrogate)")
-    except RecursionError:
-        return Line(name, (), "", f"line {number} is nested too deeply")
+        entry = read_json(text)
     except ValueError as error:
-        return Line(name, (), "", f"line {number} is not JSON: {error}")
+        return Line(name, (), "", f"line {number} {error}")
     if not isinstance(entry, dict):
         return Line(name, (), "", f'line {number} is not an object: {{"image": …, "question": …}}')
     name = str(entry.get("id", number))
@@ -198,11 +194,6 @@ def _claim(file: Path, out: Path, settings: dict[str, Any]) -> None:
         raise UserError(f"{out} is there already, and not from this command: name another output")
     else:
         file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class LocalAnswerer:

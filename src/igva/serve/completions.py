@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from igva.serve.engine import Engine, Event, Failed, Finished, Job, Started, Token
-from igva.serve.failure import Refusal
+from igva.serve.failure import Refusal, overloaded
 from igva.serve.limits import Limits
 from igva.serve.metrics import Metrics
 from igva.serve.pictures import PictureSource
@@ -55,7 +55,7 @@ class Completions:
             Refusal: as many are waiting for one as may wait for the engine.
         """
         if self._coming >= self.limits.waiting:
-            raise Refusal(429, "too many requests are waiting: try again in a moment", code="overloaded")
+            raise overloaded()
         self._coming += 1
         try:
             async with self._places:

@@ -16,7 +16,7 @@ from torch import Tensor
 from igva.answering import layer_weights
 from igva.model.modeling_igva import IgvaForConditionalGeneration, IgvaImageFeatures
 from igva.model.processing_igva import IgvaProcessor
-from igva.serve.failure import Refusal
+from igva.serve.failure import Refusal, overloaded
 from igva.serve.layer_store import LayerStore
 from igva.serve.limits import Limits
 from igva.serve.prompt import Prompt
@@ -76,7 +76,6 @@ class Job:
     emit: Callable[[Event], None]
     cancelled: bool = False
     tokens: list[int] = field(default_factory=list)
-    image: IgvaImageFeatures | None = None
     sampler: Sampler | None = None
     text: TokenText | None = None
 
@@ -175,7 +174,7 @@ class Engine:
 
     def _check_room(self, wanted: int) -> None:
         if len(self._waiting) + len(self._calls) + wanted > self.limits.waiting or self._stopping:
-            raise Refusal(429, "too many requests are waiting: try again in a moment", code="overloaded")
+            raise overloaded()
 
     # --- the thread -------------------------------------------------------------------------------------------
 
@@ -221,10 +220,10 @@ class Engine:
         entries = []
         for job in jobs:
             try:
-                job.image = self._features(job.prompt)
+                image = self._features(job.prompt)
                 job.sampler = Sampler(job.sampling, self.model.device)
                 job.text = TokenText(self.processor.tokenizer, job.sampling.stops)
-                entries.append(Entry(job, job.prompt.ids, job.image))
+                entries.append(Entry(job, job.prompt.ids, image))
             except Exception:
                 _fail(job)
         if entries:
@@ -255,9 +254,9 @@ class Engine:
                 self._alone.extend(jobs)
             return
         self._arriving = None
-        for job in jobs:
-            self.counts.prompt_tokens += len(job.prompt.ids)
-            _tell(job, Started(*layer_weights(self.model, job.image)))
+        for entry in arriving.entries:
+            self.counts.prompt_tokens += len(entry.ids)
+            _tell(entry.who, Started(*layer_weights(self.model, entry.image)))
         self._advance(logits, list(range(self.running - len(jobs), self.running)))
 
     def _step(self) -> None:
@@ -278,23 +277,32 @@ class Engine:
 
     def _advance(self, logits: Tensor, rows: list[int]) -> None:
         """Give each of these rows its token; those that end with it leave, and those that fail."""
-        for scores, row in zip(logits, rows, strict=True):
-            job = self._batch.who[row]
+        jobs = [self._batch.who[row] for row in rows]
+        plain = logits.clone() if any(job.sampling.top_logprobs is not None for job in jobs) else logits
+        logits[:, self._never] = -torch.inf
+        for scores, job in zip(logits, jobs, strict=True):
+            if len(job.tokens) < job.sampling.min_new_tokens:
+                scores[list(self._ends)] = -torch.inf
+        best = zip(
+            *(each.tolist() for each in logits.max(dim=-1)), strict=True
+        )  # one wait for the device, not one a row
+        for job, scores, own, likeliest in zip(jobs, logits, plain, best, strict=True):
             try:
-                self._give(job, scores)
+                self._give(job, scores, own, likeliest)
             except Exception:
                 _fail(job)
         self._drop()
 
-    def _give(self, job: Job, scores: Tensor) -> None:
-        """One answer's next token, from logits ``(V,)``."""
+    def _give(self, job: Job, scores: Tensor, plain: Tensor, likeliest: tuple[float, int]) -> None:
+        """One answer's next token.
+
+        Args:
+            scores: logits ``(V,)`` to choose from; ``plain``: as the model gave them.
+            likeliest: the highest of the scores, and whose it is.
+        """
         if job.cancelled or job.sampler is None or job.text is None:
             return
-        plain = scores.clone() if job.sampling.top_logprobs is not None else scores
-        scores[self._never] = -torch.inf
-        if len(job.tokens) < job.sampling.min_new_tokens:
-            scores[list(self._ends)] = -torch.inf
-        token = job.sampler.pick(scores)
+        token = job.sampler.pick(scores, *likeliest)
         job.tokens.append(token)
         self.counts.new_tokens += 1
         ended = token in self._ends

@@ -28,3 +28,8 @@ class Refusal(Exception):
         """OpenAI's ``type`` of the error."""
         named = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
         return named.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+
+
+def overloaded() -> Refusal:
+    """The refusal where as many wait already as may."""
+    return Refusal(429, "too many requests are waiting: try again in a moment", code="overloaded")

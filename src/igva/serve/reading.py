@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from igva.serve.failure import Refusal
+from igva.serve.strict_json import read_json
 
 Body = TypeVar("Body", bound=BaseModel)
 MOST_VALUES = 100_000  # of a body: commas and brackets, whether they stand in a text or not
@@ -49,27 +49,15 @@ def _parse(data: bytes, kind: type[Body]) -> Body:
     if values > MOST_VALUES:
         raise Refusal(413, f"the body holds {values:,} values: at most {MOST_VALUES:,} are read")
     try:
-        entry = json.loads(data)
-    except RecursionError:
-        raise Refusal(400, "the body is nested too deeply") from None
-    except (ValueError, UnicodeError):
-        raise Refusal(400, "the body is not valid JSON") from None
-    if b"\\ud" in data.lower() and not _is_text(entry):
-        raise Refusal(400, "a text of the body holds half a character (a lone surrogate)")
+        entry = read_json(data)
+    except ValueError as error:
+        raise Refusal(400, f"the body {str(error).partition(':')[0]}") from None  # where in it is no matter
     try:
         return kind.model_validate(entry)
     except ValidationError as error:
         raise _refusal(error.errors(include_url=False, include_context=False, include_input=False)) from None
     except RecursionError:
         raise Refusal(400, "the body is nested too deeply") from None
-
-
-def _is_text(entry: Any) -> bool:
-    try:
-        json.dumps(entry, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refusal(errors: Iterable[Any]) -> Refusal:

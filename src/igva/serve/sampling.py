@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,18 +50,17 @@ class Sampler:
             if sampling.top_p < 1:
                 self.warpers.append(TopPLogitsWarper(sampling.top_p))
 
-    def pick(self, logits: Tensor) -> int:
-        """Logits ``(V,)`` → a token.
+    def pick(self, logits: Tensor, highest: float, likeliest: int) -> int:
+        """Logits ``(V,)``, the highest of them and whose it is → a token.
 
         Raises:
             ValueError: the logits are not numbers.
         """
-        best = logits.max(dim=-1)
-        if best.values.isnan():
+        if math.isnan(highest):
             raise ValueError("the model's logits are not numbers")
         if not self.warpers:
-            return int(best.indices)
-        scores = (logits.float() - best.values.float())[None]  # 0 at most, however large they were
+            return likeliest
+        scores = (logits.float() - highest)[None]  # 0 at most, however large they were
         for warper in self.warpers:
             scores = warper(None, scores)
         return int(torch.multinomial(scores.softmax(dim=-1)[0], 1, generator=self.generator))

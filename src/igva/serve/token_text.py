@@ -10,6 +10,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # a byte-fallback token of Llama-2's kind
 _SPACE = "▁"  # of sentencepiece
+_BYTES = {character: byte for byte, character in bytes_to_unicode().items()}  # of byte-level tokenizers
 _UNFINISHED = "\ufffd"
 
 
@@ -96,8 +97,8 @@ def token_bytes(tokenizer: Any, token: int) -> bytes:
         return text.encode()
     if _BYTE.fullmatch(piece):
         return bytes([int(piece[3:5], 16)])
-    table = {character: byte for byte, character in bytes_to_unicode().items()}  # of byte-level tokenizers
-    return bytes(table[each] for each in piece) if all(each in table for each in piece) else text.encode()
+    known = all(character in _BYTES for character in piece)
+    return bytes(_BYTES[character] for character in piece) if known else text.encode()
 
 
 def _overlap(text: str, stop: str) -> int:

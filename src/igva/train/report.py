@@ -17,6 +17,7 @@ import torch
 import transformers
 
 import igva
+from igva.checkpoints.seal import sha256_of
 from igva.checkpoints.tiny import EMBEDDED_TINY, tiny_revision, trained_path
 from igva.checkpoints.trained import read_trained
 from igva.data.records import Record
@@ -118,8 +119,7 @@ def fingerprint(source: str) -> str | None:
     """The hash of a file, or of a folder's file names and sizes; None for what is not on this disk."""
     path = Path(source)
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
         listing: Iterable[str] = (f"{p.relative_to(path)} {p.stat().st_size}" for p in files)

@@ -1,0 +1,27 @@
+"""JSON of strangers: what Python's reader lets through or stumbles over becomes one reason."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def read_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is none, is nested too deeply, or holds half a character, which no UTF-8 text can; the message is
+            the end of a sentence about it.
+    """
+    try:
+        value = json.loads(text)
+        escape: Any = b"\\ud" if isinstance(text, bytes) else "\\ud"
+        if escape in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("holds half a character (a lone surrogate)") from None
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+    return value
