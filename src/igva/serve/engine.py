@@ -283,9 +283,8 @@ class Engine:
         for scores, job in zip(logits, jobs, strict=True):
             if len(job.tokens) < job.sampling.min_new_tokens:
                 scores[list(self._ends)] = -torch.inf
-        best = zip(
-            *(each.tolist() for each in logits.max(dim=-1)), strict=True
-        )  # one wait for the device, not one a row
+        # One wait for the device, not one a row.
+        best = zip(*(each.tolist() for each in logits.max(dim=-1)), strict=True)
         for job, scores, own, likeliest in zip(jobs, logits, plain, best, strict=True):
             try:
                 self._give(job, scores, own, likeliest)
