@@ -19,6 +19,7 @@ from igva.cli.main import entry
         (["--port", "70000"], "--port 70000"),
         (["--host", "host.invalid", "--api-key", "k"], "cannot listen on host.invalid"),
         (["--api-key", "schlüssel"], "use ASCII"),
+        (["--api-key", ""], "--api-key is empty"),
         (["--allow-local", "no/folder"], "there is no such folder"),
         (["--max-active", "0"], "--max-active 0"),
         (["--layer-cache-mb", "-1"], "--layer-cache-mb -1"),

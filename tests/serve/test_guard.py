@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -12,10 +13,13 @@ import httpx
 import pytest
 
 from igva.serve.app import Settings, create_app
+from igva.serve.completions import Completions
+from igva.serve.failure import Refusal
 from igva.serve.guard import is_loopback
 from igva.serve.limits import Limits
+from igva.serve.protocol import ChatRequest
 
-from .conftest import LIMITS, ask, chat, data_url, metric, serving
+from .conftest import LIMITS, ask, chat, data_url, metric, noise, serving
 
 ROUTES = (
     ("GET", "/"),
@@ -322,3 +326,35 @@ def test_silent_and_slow_connections_make_room(small):
                 assert each.recv(100) == b""
             each.close()
         slow.close()
+
+
+def test_encoded_pictures_are_let_go_once_read():
+    body = ChatRequest.model_validate(chat("What?", data_url(noise(0)), data_url(noise(1))))
+    assert all(len(url) > 100 for url in body.image_urls())
+    body.let_go()
+    assert body.image_urls() == ["", ""] and [item["type"] for item in body.chat()[0]["content"]].count("image") == 2
+
+
+def test_as_many_are_prepared_at_once_as_may_wait():
+    limits = replace(LIMITS, waiting=2, preparing=1)
+    completions = Completions("small", None, None, None, None, limits)  # type: ignore[arg-type]
+    inside: list[int] = []
+
+    async def one(number: int, leave: asyncio.Event) -> None:
+        async with completions.preparing():
+            inside.append(number)
+            await leave.wait()
+
+    async def scene() -> None:
+        leave = asyncio.Event()
+        tasks = [asyncio.create_task(one(number, leave)) for number in range(3)]
+        await asyncio.sleep(0.05)
+        assert inside == [0], "the second waits for its place"
+        with pytest.raises(Refusal) as refused:
+            await tasks[2]
+        assert refused.value.status == 429
+        leave.set()
+        await asyncio.gather(*tasks[:2])
+        assert inside == [0, 1]
+
+    asyncio.run(scene())
