@@ -10,19 +10,23 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.generation.streamers import TextStreamer
 
 from igva.checkpoints.catalog import MODELS
 from igva.data.images import open_image
-from igva.errors import UserError
+from igva.errors import UserError, first_line
 from igva.layer_names import group_label, layer_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
+from igva.paths import is_missing_folder
 from igva.registration import register
 from igva.untrusted import check_index
 
 register()
+
+CONFIG_FILE = "config.json"  # of a model folder
 
 ImageLike = str | Path | Image.Image
 
@@ -74,7 +78,7 @@ def load(
         dtype: default: float32 on the CPU, bfloat16 elsewhere.
 
     Raises:
-        UserError: no such model, a folder without weights, or a device that is not there.
+        UserError: no such model, a folder without weights or sentence encoder, or a device that is not there.
     """
     where = torch.device(_pick_device(device))
     what = _pick_dtype(dtype, where)
@@ -84,12 +88,17 @@ def load(
             folder, dtype=what, use_safetensors=True, trust_remote_code=False
         )
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name_or_path} cannot be loaded: {_first_line(error)}") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{name_or_path} cannot be loaded: {first_line(error)}") from error
     if not isinstance(model, IgvaForConditionalGeneration) or not isinstance(processor, IgvaProcessor):
         raise UserError(
             f"{name_or_path} is a {type(model).__name__}, not an igva model: "
             "`igva convert llava` makes one of a LLaVA checkpoint"
+        )
+    if model.model.fusion.needs_instruction and model.model.instruction_encoder is None:
+        raise UserError(
+            f"{name_or_path} has no sentence encoder for the questions: convert it again with --instruction-encoder "
+            "embedded:instruction, or load it with from_pretrained and pass instruction_embeds"
         )
     return model.to(where).eval(), processor
 
@@ -107,7 +116,7 @@ def resolve_model(name_or_path: str | Path) -> str:
     if path.exists():
         check_model_folder(path)
         return str(path)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not is_missing_folder(name):
         return name
     raise UserError(f"there is no model {name!r}: `igva models` lists the names, or give a folder")
 
@@ -116,7 +125,7 @@ def check_model_folder(path: Path) -> None:
     """Raise ``UserError`` unless the folder holds a configuration and safetensors weights; nothing is unpickled."""
     if not path.is_dir():
         raise UserError(f"{path} is not a folder: name the folder that holds config.json and the weights")
-    if not (path / "config.json").exists():
+    if not (path / CONFIG_FILE).exists():
         raise UserError(f"{path} has no config.json: it is not a model folder")
     check_index(path)
     if any(path.glob("*.safetensors")):
@@ -296,7 +305,3 @@ def _pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.
     if dtype not in names:
         raise UserError(f"there is no dtype {dtype!r}: use {', '.join(names)}")
     return names[dtype]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

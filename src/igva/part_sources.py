@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel
 from igva.checkpoints.parts import PARTS, fetch_parts
 from igva.checkpoints.tiny_vision import vision_folder
 from igva.errors import UserError
+from igva.paths import is_missing_folder
 from igva.untrusted import check_index
 
 EMBEDDED = "embedded:"
@@ -21,10 +22,12 @@ def resolve_part(source: str | Path) -> str:
     """The folder or hub id of a part; ``embedded:NAME`` is fetched and converted when first asked for.
 
     Raises:
-        UserError: there is no such embedded part.
+        UserError: there is no such folder or embedded part.
     """
     name = str(source)
     if not name.startswith(EMBEDDED):
+        if is_missing_folder(name):
+            raise UserError(f"{name} does not exist: name the folder of a part, a hub id, or embedded:NAME")
         if Path(name).is_dir():
             check_index(Path(name))
         return name

@@ -274,11 +274,13 @@ def instruction_config(kind: str = "bert") -> Any:
     )
 
 
+_SMALL_ALLOCATOR = {"num_groups": 2, "hidden_size": 16, "num_blocks": 2, "num_heads": 2}
 # What a fusion needs to be small enough for a 4-layer, 32-wide tower.
 SMALL_FUSION_KWARGS: dict[str, dict[str, Any]] = {
     "deepstack": {"layers": [1, 2]},
     "dense_sti": {"pool": 2},
-    "igva": {"num_groups": 2, "hidden_size": 16, "num_blocks": 2, "num_heads": 2},
+    "igva": _SMALL_ALLOCATOR,
+    "igva_concat": _SMALL_ALLOCATOR,
     "mean": {"num_groups": 2},
     "mmfuser": {"num_heads": 2, "num_points": 2},
     "tgif": {"hidden_size": 16},

@@ -30,6 +30,7 @@ def randomize(module):
 # Options that change what a method does hold to the same relations.
 OPTIONS = {
     "igva per patch": {"per_patch": True},
+    "igva_concat per patch": {"per_patch": True},
     "igva balanced over the batch": {"load_balance_coef": 0.1, "level_embeddings": True},
 }
 

@@ -18,6 +18,7 @@ CLIP = SETTINGS["clip_l"]
         ("single", 576, 0, 0),
         ("mean", 576, 4.19, 4.83),
         ("igva", 576, 31.24, 5.0),  # 27.05 M of the allocator; the sentence encoder's own 3.4 GF are not in
+        ("igva_concat", 576, 43.83, 19.44),
         ("dense_sti", 720, 0, 6.04),
         ("dense_sci", 576, 8.39, 9.66),
         ("dense_dci", 576, 8.39, 9.66),

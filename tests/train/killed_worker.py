@@ -2,8 +2,10 @@
 
 import os
 import sys
+from pathlib import Path
 
 from igva.train.arguments import load_recipe
+from igva.train.resuming import holds_run
 from igva.train.run import run
 
 
@@ -14,7 +16,7 @@ def main(recipe, *overrides):
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            run(settings, resume=True)
+            run(settings, resume=holds_run(Path(settings.output)))
             os._exit(0)
         print(child, flush=True)
         _, status = os.waitpid(child, 0)

@@ -30,7 +30,7 @@ BAD = {
     "optim.bf16=3": "optim.bf16 is 3: true or false is expected, or auto",
     "model.dtype=fp8": "model.dtype is 'fp8': choose from auto, float32, bfloat16",
     "data.feature_workers=many": "data.feature_workers is 'many': a whole number is expected, or auto",
-    "data.feature_workers=-1": "data.feature_workers is -1: auto, or 0 or more, is expected",
+    "data.feature_workers=-1": "data.feature_workers is -1: 0 or more is expected",
     "warm_up.imagined=2": "warm_up.imagined is 2: a share from 0 to 1 is expected",
     "stage=middle": "choose from align, instruct",
     "optim=3": "optim is a section",
@@ -59,7 +59,7 @@ BAD = {
     "data.pack_tokens=100": "less than data.max_length 512: raise it",
     "data.merge_turns=-1": "data.merge_turns is -1: 0 or more is expected",
     "optim.micro_batch_size=3": "not a multiple of micro_batch_size 3",
-    "optim.save_steps=0": "optim.save_steps is 0: at least 1 is expected",
+    "optim.save_steps=0": "optim.save_steps is 0: 1 or more is expected",
 }
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 SEAL = "sealed.json"
 
-Listing = Mapping[str, Mapping[str, Any]]  # file below the folder → its size in bytes and its sha256
+Listing = Mapping[str, Mapping[str, Any]]  # file below the folder → its size in bytes and, mostly, its sha256
 
 
 def sha256_of(path: Path) -> str:
@@ -22,12 +23,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def listing(folder: Path) -> Listing:
-    """Size and hash of every file of a finished folder."""
+def listing(folder: Path, hashed_up_to: float = math.inf) -> Listing:
+    """Size and hash of every file of a finished folder; of files of more bytes than ``hashed_up_to`` the size alone."""
+    files = {path: path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        path.relative_to(folder).as_posix(): {
+            "size": size,
+            **({"sha256": sha256_of(path)} if size <= hashed_up_to else {}),
+        }
+        for path, size in files.items()
     }
 
 
@@ -42,7 +46,8 @@ def cut_or_missing(folder: Path, files: Listing) -> bool:
 
 def first_changed(folder: Path, files: Listing) -> Path | None:
     """The first file whose hash differs: a second or two for a gigabyte."""
-    return next((folder / name for name, entry in files.items() if sha256_of(folder / name) != entry["sha256"]), None)
+    hashes = {folder / name: entry["sha256"] for name, entry in files.items() if "sha256" in entry}
+    return next((path for path, known in hashes.items() if sha256_of(path) != known), None)
 
 
 def seal(folder: Path) -> None:

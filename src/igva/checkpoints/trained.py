@@ -7,19 +7,23 @@ of the linear layer it adds to. The file's metadata holds the LoRA scale. A matr
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from igva.errors import UserError
+from igva.errors import UserError, first_line
 
 TRAINED_FILE = "trained.safetensors"
 _PREFIX = "model."
 _ROW_SCALE = ".row_scale"  # beside a matrix in 8 bits
+_OTHER_ADAPTERS = "{} was trained with other adapters: give the same lora.rank and lora.alpha"
 _LORA = {".lora_A.default.weight": ".lora_A", ".lora_B.default.weight": ".lora_B"}  # PEFT's names → ours
 
 
@@ -78,14 +82,28 @@ def read_trained(path: Path) -> tuple[dict[str, Tensor], float]:
     """Tensors by name, and the LoRA scale.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it is damaged.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: run the stage before this one first, or name another folder")
-    with safe_open(path, framework="pt") as file:
-        scale = float((file.metadata() or {}).get("lora_scale", 0.0))
+    with _opened(path) as file:
+        scale = _scale(file)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     return from_int8(tensors), scale
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file. Raises ``UserError``: there is none, or it is damaged."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: run the stage before this one first, or name another folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}): copy it again") from error
+
+
+def _scale(file: Any) -> float:
+    return float((file.metadata() or {}).get("lora_scale", 0.0))
 
 
 def to_int8(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -112,6 +130,36 @@ def from_int8(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, value in tensors.items()
         if not name.endswith(_ROW_SCALE)
     }
+
+
+def check_trained(model: nn.Module, path: Path, adapters: tuple[int, float] | None) -> None:
+    """See that ``apply_trained``, and with adapters ``restore_lora``, will take a file; reads its header alone.
+
+    Args:
+        model: may be on the meta device, and without adapters.
+        adapters: rank and scale that the model will have; None where factors are folded in.
+
+    Raises:
+        UserError: no such file, or it does not fit.
+    """
+    with _opened(path) as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        scale = _scale(file)
+    parameters = {_file_name(name): tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    for name, shape in shapes.items():
+        if name.endswith((_ROW_SCALE, ".lora_B")):
+            continue
+        base, _, kind = name.rpartition(".")
+        if kind == "lora_A":
+            if adapters and (shape[0], scale) != adapters:
+                raise UserError(_OTHER_ADAPTERS.format(path))
+            name, shape = f"{base}.weight", (shapes.get(f"{base}.lora_B", (0,))[0], shape[1])
+        if parameters.get(name) != shape:
+            raise _misfit(path, name, shape)
+
+
+def _misfit(path: Path, name: str, shape: tuple[int, ...]) -> UserError:
+    return UserError(f"{path} does not fit this model: {name} has no counterpart of shape {shape}")
 
 
 @torch.no_grad()
@@ -149,7 +197,7 @@ def restore_lora(model: nn.Module, path: Path, lora_scale: float) -> None:
     for name, value in factors.items():
         target = parameters.get(name)
         if target is None or target.shape != value.shape or scale != lora_scale:
-            raise UserError(f"{path} was trained with other adapters: give the same lora.rank and lora.alpha")
+            raise UserError(_OTHER_ADAPTERS.format(path))
         target.copy_(value)
 
 
@@ -173,5 +221,5 @@ def apply_trained(model: nn.Module, path: Path, *, lora: bool = True) -> None:
             value = scale * (tensors[f"{base}.lora_B"].float() @ value.float())
         target = parameters.get(f"{base}.weight" if kind == "lora_A" else name)
         if target is None or target.shape != value.shape:
-            raise UserError(f"{path} does not fit this model: {name} has no counterpart of shape {tuple(value.shape)}")
+            raise _misfit(path, name, tuple(value.shape))
         target.copy_(target + value if kind == "lora_A" else value)

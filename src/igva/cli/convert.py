@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--instruction-encoder",
             metavar="DIR_OR_ID",
             help="sentence encoder (embedded:instruction is the small one igva brings); without it the model takes "
-            "instruction vectors from outside",
+            "instruction vectors from outside, and no verb of igva can use it",
         )
 
 
@@ -103,7 +103,7 @@ def describe(conversion: "Conversion") -> list[tuple[str, str]]:
     instruction = (
         f"{encoder.model_type}, {encoder.hidden_size} wide"
         if encoder
-        else f"no encoder inside: pass instruction_embeds, {config.instruction_dim} wide"
+        else f"no encoder inside: for Python alone, which passes instruction_embeds, {config.instruction_dim} wide"
     )
     names = layer_names(config)
     groups = "; ".join(group_label(group, names) for group in fusion.layer_groups)

@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
     if args.json:
         _print_json(plan, fit)
         return
-    _print_plan(args.recipe, recipe, plan)
+    _print_plan(args, recipe, plan)
     if fit:
         print()
         _print_fit(args, fit)
@@ -83,11 +83,11 @@ def _print_json(plan: Plan, fit: Fit | None) -> None:
     print(json.dumps(content, indent=2))
 
 
-def _print_plan(name: str, recipe: Recipe, plan: Plan) -> None:
+def _print_plan(args: argparse.Namespace, recipe: Recipe, plan: Plan) -> None:
     from igva.train.memory import Memory
 
     step, disk, time = plan.step, plan.disk, plan.time
-    print(f"{name}: a step of {recipe.optim.batch_size} samples; on each of {step.devices} device(s) ", end="")
+    print(f"{args.recipe}: a step of {recipe.optim.batch_size} samples; on each of {step.devices} device(s) ", end="")
     print(f"{step.samples} at a time, {step.tokens} tokens and {step.pictures} picture(s) each")
     print(f"\n{'parameters':22s} {'all':>15s} {'trained':>15s}")
     for part, (total, trained) in plan.parameters.items():
@@ -107,8 +107,14 @@ def _print_plan(name: str, recipe: Recipe, plan: Plan) -> None:
     print(f"\n{'time, an estimate':22s}")
     _print_number("steps", time.steps, ",")
     _print_number("TFLOP per step", time.step_tflop, ",.2f")
-    _print_number("TFLOP/s per device", time.tflops, ",g", "assumed: --tflops sets it")
+    _print_number("TFLOP/s per device", time.tflops, ",.3g", _speed(args))
     _print_number("hours", time.hours, ",.2f", _length(plan))
+
+
+def _speed(args: argparse.Namespace) -> str:
+    if args.tflops:
+        return "as given"
+    return "measured here: half of what matrix products reach" if args.cpu else "assumed: --tflops sets it"
 
 
 def _length(plan: Plan) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from math import isfinite
+from types import UnionType
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
@@ -62,19 +64,40 @@ class FusionConfig:
         """Check ``kwargs`` against the fields.
 
         Raises:
-            ValueError: an unknown name (with the nearest right one).
+            ValueError: an unknown name (with the nearest right one), or a value of another type.
         """
+        types = get_type_hints(cls)
         known = [field.name for field in fields(cls)]
         for key in kwargs:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"it takes {known or 'no options'}"
                 raise ValueError(f"fusion {name!r} has no option {key!r}: {hint}")
+            if not _is_a(types[key], kwargs[key]):
+                what = _TYPE_NAMES.get(types[key], str(types[key]))
+                raise ValueError(f"fusion {name!r}: option {key!r} is {kwargs[key]!r}, expected {what}")
         return cls(**kwargs)
 
     def to_kwargs(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return asdict(self)
+
+
+_TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    """Whether a plain JSON value is of an annotated type: int, float, bool, str, None, and lists and unions of them."""
+    origin, options = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_is_a(option, value) for option in options)
+    if origin in (list, tuple):
+        return isinstance(value, (list, tuple)) and all(_is_a(options[0], item) for item in value)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return kind is Any or origin is not None or isinstance(value, kind)
 
 
 class Fusion(nn.Module):

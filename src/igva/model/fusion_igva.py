@@ -21,7 +21,7 @@ class IgvaFusionConfig(GroupedFusionConfig):
 
     hidden_size: int = 1024  # A
     num_blocks: int = 4  # n
-    num_heads: int = 4
+    num_heads: int = 4  # of the attention from the question to the groups
     balance_coef: float = 0.02  # λ, on minus the mean entropy of the weights
     # Beyond the paper. Without a level embedding the allocator cannot tell the groups apart except by the
     # statistics of their descriptors: permuting the groups permutes nothing in the query's view.
@@ -163,6 +163,9 @@ class IgvaFusion(GroupedFusion):
 
     def __init__(self, config: IgvaFusionConfig, dims: FusionDims):
         super().__init__(config, dims)
+        for name, least in (("hidden_size", 1), ("num_heads", 1), ("num_blocks", 0)):
+            if getattr(config, name) < least:
+                raise ValueError(f"{name} is {getattr(config, name)}: {least} or more is expected")
         if config.hidden_size % config.num_heads:
             raise ValueError(f"hidden_size {config.hidden_size} is not a multiple of num_heads {config.num_heads}")
         assert dims.instruction_dim is not None  # checked by Fusion

@@ -30,7 +30,7 @@ class MolFusionConfig(FusionConfig):
     top_k: int = 2  # layers that are kept; the paper has 1 to 4, the best of each benchmark
     router_dim: int | None = None  # None: the vision width
     base_layer: int = -2  # what the hybrid falls back on
-    load_balance_coef: float = 0.01
+    load_balance_coef: float = 0.01  # on how unevenly the layers are used over a batch
     temperature: float = 1.0  # of the softmax over layers, at the end
     start_temperature: float = 2.0  # at the beginning, where anneal_steps is set
     anneal_steps: int = 0  # training steps from one to the other; 0: the end from the start

@@ -19,7 +19,7 @@ class TgifFusionConfig(FusionConfig):
     """The defaults are the published ones."""
 
     hidden_size: int = 512  # of the router
-    base_layer: int = -2
+    base_layer: int = -2  # what the weighted sum is added to
     entropy_coef: float = 0.0  # on minus the entropy of the batch-mean weights
 
 

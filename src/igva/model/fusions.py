@@ -10,6 +10,7 @@ from .fusion_deepstack import DeepStackFusion
 from .fusion_dense import DenseDciFusion, DenseSciFusion, DenseStiFusion
 from .fusion_external import ExternalDirectFusion
 from .fusion_igva import IgvaFusion
+from .fusion_igva_concat import IgvaConcatFusion
 from .fusion_mean import MeanFusion
 from .fusion_mmfuser import MMFuserFusion
 from .fusion_mol import MolHybridFusion, MolLayerFusion, MolPatchFusion
@@ -71,6 +72,7 @@ register_fusion("dense_sci", DenseSciFusion)
 register_fusion("dense_sti", DenseStiFusion)
 register_fusion("external_direct", ExternalDirectFusion)
 register_fusion("igva", IgvaFusion)
+register_fusion("igva_concat", IgvaConcatFusion)
 register_fusion("mean", MeanFusion)
 register_fusion("mmfuser", MMFuserFusion)
 register_fusion("mol_hybrid", MolHybridFusion)

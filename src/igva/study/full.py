@@ -15,6 +15,7 @@ from igva.model.fusion_base import FusionDims
 from igva.study.trials import Outcome, slug
 from igva.study.variants import Variant, align_variant
 from igva.train.arguments import Recipe, load_recipe
+from igva.train.resuming import holds_run
 from igva.train.run import run as train
 
 
@@ -40,7 +41,7 @@ def full_run(
             last = stage == len(recipes) - 1
             recipe = stage_recipe(name, overrides, variant, seed, folder, before, dims, export=last)
             if not (folder / "trained.safetensors").is_file():
-                train(recipe, resume=folder.exists(), name=name, overrides=overrides)
+                train(recipe, resume=holds_run(folder), name=name, overrides=overrides)
             before = folder
         seconds = time.perf_counter() - start
         assert before is not None  # parse of the command line wants a recipe

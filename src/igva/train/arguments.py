@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import sys
 import types
 import typing
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ import yaml
 from igva.errors import UserError
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
+_FINITE = sys.float_info.max
 PARTS = ("vision", "fusion", "projector", "text")  # what a run may train, as `trained` names it
 _NOT_WITH_RETROFIT = (
     "vision_grid",
@@ -26,6 +29,24 @@ _NOT_WITH_RETROFIT = (
     "projector_norm",
     "visual_positions",
 )
+_WITH_WHOLE = ("init_from", "chat_template", "dtype", "attention")  # settings that may stand beside a whole model
+# Of settings that are numbers, the least and the most that can be meant; a setting that is None or a word has no range.
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("optim.batch_size", "optim.logging_steps", "optim.save_steps"), (1, math.inf)),
+    **dict.fromkeys(("optim.keep_checkpoints", "optim.micro_batch_size", "optim.eval_steps"), (1, math.inf)),
+    **dict.fromkeys(("model.vision_grid", "model.image_size", "model.vision_pool"), (1, math.inf)),
+    **dict.fromkeys(("model.projector_hidden_size", "data.max_length", "data.pack_tokens"), (1, math.inf)),
+    **dict.fromkeys(("warm_up.batch_size", "lora.alpha"), (1, math.inf)),
+    **dict.fromkeys(("optim.learning_rate", "optim.projector_lr", "optim.fusion_lr"), (0, _FINITE)),
+    **dict.fromkeys(("optim.vision_lr", "optim.weight_decay", "optim.max_grad_norm"), (0, _FINITE)),
+    **dict.fromkeys(("warm_up.learning_rate", "warm_up.place_words"), (0, _FINITE)),
+    **dict.fromkeys(("optim.seed", "optim.workers", "data.feature_workers", "data.merge_turns"), (0, 2**32 - 1)),
+    **dict.fromkeys(("lora.rank", "warm_up.steps"), (0, math.inf)),
+    **dict.fromkeys(("data.max_bad_share", "warm_up.imagined", "optim.warmup_ratio", "lora.dropout"), (0, 1)),
+    "optim.max_steps": (-1, math.inf),
+    "optim.epochs": (sys.float_info.min, _FINITE),
+    "warm_up.temperature": (1e-6, _FINITE),
+}
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a mapping"}
 
 
@@ -40,17 +61,24 @@ class ModelArguments:
     retrofit: str | None = None  # a LLaVA checkpoint in place of vision and text; the fusion is igva
     add_vision: list[str | dict[str, Any]] = field(default_factory=list)  # encoders beside the retrofitted LLaVA's own
     chat_template: Literal["chatml", "llama3", "qwen3", "vicuna_v1"] | None = None  # default: the language model's own
-    fusion: str = "igva"
-    fusion_kwargs: dict[str, Any] = field(default_factory=dict)
-    image_size: int | None = None
-    vision_pool: int = 1
-    projector_hidden_size: int | None = None
-    projector_norm: bool = False
-    visual_positions: bool = False
-    normalize_layers: bool = False
-    init_from: str | None = None  # output folder of an earlier run, or embedded:tiny; what that trained is taken over
+    fusion: str = "igva"  # a name of `igva fusions`
+    fusion_kwargs: dict[str, Any] = field(default_factory=dict)  # the fusion's own options
+    image_size: int | None = None  # side of the square picture in pixels; default: the tower's
+    vision_pool: int = 1  # so many patches to the side are averaged into one visual token
+    projector_hidden_size: int | None = None  # width of the projector's middle; default: the language model's
+    projector_norm: bool = False  # LayerNorm over the fused channels, before the projector
+    visual_positions: bool = False  # a learnt vector per visual token, behind the projector: where it lies
+    normalize_layers: bool = False  # every layer mean at mean 0 and variance 1 per token, before the fusion
+    # Output folder of an earlier run, or embedded:tiny: what that trained is taken over. Without vision and text: any
+    # igva model (a folder that igva wrote, or a hub id), which brings all of its parts.
+    init_from: str | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of what stays frozen; what is trained is float32
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None  # default: transformers' choice
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run starts from a whole igva model, which brings its parts, fusion and settings."""
+        return bool(self.init_from) and not (self.vision or self.text or self.retrofit)
 
 
 @dataclass
@@ -62,7 +90,7 @@ class DataArguments:
     image_root: str | None = None  # folder the image paths start from; default: the file's
     cells: str | None = None  # words of each visual token's cell, for the warm-up
     template: Literal["chat", "plain"] = "chat"  # plain: LLaVA's stage 1, picture then caption, no roles
-    max_length: int = 2048
+    max_length: int = 2048  # tokens of a sample, visual ones included; longer ones are cut
     pack_tokens: int | None = None  # samples of a step share rows of at most this many tokens; default: a row each
     leave_out: list[str] = field(default_factory=list)  # sources of data.train that this run does not learn from
     merge_turns: int = 0  # conversations about one picture share a sample of at most this many turns; 0: one each
@@ -80,9 +108,9 @@ class DataArguments:
 class LoraArguments:
     """Low-rank adapters on every linear layer of the language model; rank 0 trains it whole."""
 
-    rank: int = 0
-    alpha: int = 32
-    dropout: float = 0.0
+    rank: int = 0  # of each pair of factors; 0: no adapters
+    alpha: int = 32  # what they add is multiplied by alpha / rank
+    dropout: float = 0.0  # on what goes into the adapters, in training
     quantize: Literal["none", "nf4"] = "none"  # nf4: the language model below the adapters in 4 bits (QLoRA)
 
 
@@ -94,8 +122,8 @@ class WarmUpArguments:
     """
 
     steps: int = 0  # 0: off
-    batch_size: int = 16
-    learning_rate: float = 1e-3
+    batch_size: int = 16  # pictures of a step
+    learning_rate: float = 1e-3  # of the projector
     imagined: float = 0.33  # share of the pictures in photos.json, each time one is seen, to imagine a class on
     temperature: float = 0.05  # of the cosine cross-entropy over the words
     place_words: float = 0.0  # how much of left, right, top, bottom is added to the visual positions; needs no labels
@@ -111,20 +139,21 @@ class OptimArguments:
     vision_lr: float | None = None  # default: learning_rate
     batch_size: int = 128  # samples per step, over all devices
     micro_batch_size: int | None = None  # samples at a time on one device; default: its whole share of the batch
-    epochs: float = 1.0
+    epochs: float = 1.0  # passes through the data, where max_steps is -1
     max_steps: int = -1  # -1: by epochs
+    # Of all learning rates; the first two fall to 0.
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
-    warmup_ratio: float = 0.03
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    warmup_ratio: float = 0.03  # share of the steps in which the rates rise from 0
+    weight_decay: float = 0.0  # AdamW's
+    max_grad_norm: float = 1.0  # longer gradients are cut to this length
     bf16: bool | Literal["auto"] = "auto"  # autocast; the trained weights stay float32
-    gradient_checkpointing: bool = False
-    seed: int = 0
+    gradient_checkpointing: bool = False  # less memory, about a third more arithmetic
+    seed: int = 0  # of new weights, order of the data, dropout and augmentation
     workers: int = 0  # processes that load data, per device
-    logging_steps: int = 10
+    logging_steps: int = 10  # steps between two lines of the log
     eval_steps: int | None = None  # how often data.validation is scored; default: at the end
-    save_steps: int = 100
-    keep_checkpoints: int = 2
+    save_steps: int = 100  # steps between two checkpoints
+    keep_checkpoints: int = 2  # how many of the newest stay
 
 
 @dataclass
@@ -132,7 +161,7 @@ class Recipe:
     """One training run."""
 
     stage: Literal["align", "instruct"] = "align"  # align trains the projector; instruct fusion, projector, text
-    output: str = ""
+    output: str = ""  # folder of the run; it becomes a model folder
     trained: list[str] | None = None  # of PARTS; default: what the stage trains
     distributed: Literal["ddp", "fsdp", "zero2", "zero3"] = "ddp"  # how several devices share the work
     log_to: list[str] = field(default_factory=list)  # of tensorboard, trackio, wandb
@@ -149,6 +178,10 @@ class Recipe:
         if chosen is None:
             chosen = ["projector"] if self.stage == "align" else ["fusion", "projector", "text"]
         return tuple(part for part in PARTS if part in chosen)
+
+    def adapts(self) -> bool:
+        """Whether adapters of the language model are trained."""
+        return bool(self.lora.rank) and "text" in self.trains()
 
 
 def recipe_names() -> list[str]:
@@ -230,10 +263,16 @@ def _problem(recipe: Recipe) -> str | None:
     """What is wrong with settings that are each of the right type."""
     model, data, optim, lora = recipe.model, recipe.data, recipe.optim, recipe.lora
     required: dict[str, Any] = {"output": recipe.output, "data.train": recipe.data.train}
-    required |= {"model.vision": model.vision or model.retrofit, "model.text": model.text or model.retrofit}
+    if not (model.retrofit or model.is_whole):
+        required |= {"model.vision": model.vision, "model.text": model.text}
     for key, value in required.items():
         if not value:
             return f"{key} is not set"
+    for key, (least, most) in _RANGES.items():
+        section, _, name = key.partition(".")
+        value = getattr(getattr(recipe, section), name)
+        if isinstance(value, (int, float)) and not least <= value <= most:
+            return f"{key} is {value:g}: {_range(least, most)} is expected"
     for name in recipe.trained or ():
         if name not in PARTS:
             return f"trained names {name!r}: choose from {', '.join(PARTS)}"
@@ -242,6 +281,14 @@ def _problem(recipe: Recipe) -> str | None:
             return f"log_to names {name!r}: choose from {', '.join(TRACKERS)}"
     if model.retrofit and (model.vision or model.text):
         return "model.retrofit takes the place of model.vision and model.text: leave those out"
+    if model.is_whole:
+        own = [key for key in vars(model) if key not in _WITH_WHOLE and getattr(model, key) != _default(key)]
+        if own:
+            return f"model.init_from without model.vision is a whole model with its own {own[0]}: leave it out"
+        if lora.quantize != "none":
+            return "lora.quantize is for a language model that model.text names: set lora.quantize=none"
+    if model.retrofit and lora.quantize != "none":
+        return "model.retrofit cannot be loaded in 4 bits: set lora.quantize=none"
     if model.retrofit and model.fusion != "igva":
         return "model.retrofit makes an igva model: leave model.fusion at igva"
     if model.retrofit and not model.instruction:
@@ -251,7 +298,7 @@ def _problem(recipe: Recipe) -> str | None:
     if model.vision_grid is not None and isinstance(model.vision, str) and not model.retrofit:
         return "model.vision_grid is the common grid of several encoders: leave it out, or make model.vision a list"
     for key in _NOT_WITH_RETROFIT if model.retrofit else ():
-        if getattr(model, key) != getattr(ModelArguments, key):
+        if getattr(model, key) != _default(key):
             return f"model.retrofit takes everything but the fusion from its checkpoint: leave model.{key} out"
     if recipe.warm_up.steps and not data.cells:
         return "warm_up needs cell labels: set data.cells, or warm_up.steps=0"
@@ -273,18 +320,22 @@ def _problem(recipe: Recipe) -> str | None:
         return "a language model in 4 bits can only be trained through adapters: set lora.rank"
     if optim.micro_batch_size and optim.batch_size % optim.micro_batch_size:
         return f"optim.batch_size {optim.batch_size} is not a multiple of micro_batch_size {optim.micro_batch_size}"
-    for key, least in (("batch_size", 1), ("logging_steps", 1), ("save_steps", 1), ("keep_checkpoints", 1)):
-        if getattr(optim, key) < least:
-            return f"optim.{key} is {getattr(optim, key)}: at least {least} is expected"
-    if isinstance(data.feature_workers, int) and data.feature_workers < 0:
-        return f"data.feature_workers is {data.feature_workers}: auto, or 0 or more, is expected"
-    if not 0 <= recipe.warm_up.imagined <= 1:
-        return f"warm_up.imagined is {recipe.warm_up.imagined:g}: a share from 0 to 1 is expected"
-    if data.merge_turns < 0:
-        return f"data.merge_turns is {data.merge_turns}: 0 or more is expected"
     if data.pack_tokens is not None and data.pack_tokens < data.max_length:
         return f"data.pack_tokens {data.pack_tokens} is less than data.max_length {data.max_length}: raise it"
     return None
+
+
+def _range(least: float, most: float) -> str:
+    if most == 1:
+        return "a share from 0 to 1"
+    if least == -1:
+        return "-1 (by epochs), 0 or more"
+    return "a number above 0" if 0 < least < 1 else f"{least:g} or more"
+
+
+def _default(key: str) -> Any:
+    """Of a setting of the model section."""
+    return getattr(ModelArguments(), key)
 
 
 def _override(values: dict[str, Any], override: str) -> None:

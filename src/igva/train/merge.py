@@ -9,7 +9,7 @@ from igva.checkpoints.store import result_folder
 from igva.checkpoints.trained import TRAINED_FILE
 from igva.errors import UserError
 from igva.train.arguments import Recipe, recipe_from
-from igva.train.report import RUN_FILE
+from igva.train.resuming import RUN_FILE
 from igva.train.run import export
 
 

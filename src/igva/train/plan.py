@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, LlavaConfig
 
+from igva.answering import resolve_model
 from igva.building import IMAGE_TOKEN
 from igva.checkpoints.retrofit import DEFAULT_INSTRUCTION_DIM, ensemble_options, widened_tower
 from igva.data.imagined import without_imagined
@@ -31,6 +34,7 @@ from igva.train.stages import set_trainable
 # TFLOP/s that a device sustains, where nothing better is known: 40 % of the 312 an A100 is specified for in bfloat16,
 # half of its 19.5 in float32 (NVIDIA A100 data sheet).
 SUSTAINED_BF16, SUSTAINED_FP32 = 125.0, 10.0
+CPU_SHARE = 0.5  # of what large matrix products reach on a CPU, what training does
 CHARACTERS_PER_TOKEN = 4  # of English text, about
 
 
@@ -109,7 +113,7 @@ def make_plan(
 
     Args:
         mix: see ``data_mix``.
-        tflops: what a device sustains; default: ``SUSTAINED_BF16`` or ``SUSTAINED_FP32``.
+        tflops: what a device sustains; default: ``SUSTAINED_BF16`` or ``SUSTAINED_FP32``, on the CPU ``cpu_tflops``.
         gpu: False plans for training on the CPU.
         tick: called after each of the long parts.
 
@@ -135,8 +139,26 @@ def make_plan(
             export=whole if recipe.export else 0,
             features=_feature_cache(recipe, model.model.fusion, mix.pictures),
         ),
-        _time(recipe, mix, devices, tflops or (SUSTAINED_BF16 if recipe.optim.bf16 else SUSTAINED_FP32), tick),
+        _time(recipe, mix, devices, tflops or _sustained(recipe, gpu), tick),
     )
+
+
+def _sustained(recipe: Recipe, gpu: bool) -> float:
+    if not gpu:
+        return cpu_tflops(torch.bfloat16 if recipe.optim.bf16 else torch.float32)
+    return SUSTAINED_BF16 if recipe.optim.bf16 else SUSTAINED_FP32
+
+
+def cpu_tflops(dtype: torch.dtype, side: int = 1024, repeats: int = 7) -> float:
+    """What training sustains on this CPU, in TFLOP/s: ``CPU_SHARE`` of the median of some matrix products."""
+    left, right = torch.ones(side, side, dtype=dtype), torch.ones(side, side, dtype=dtype)
+    left @ right  # the first one starts the threads
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - start)
+    return CPU_SHARE * 2 * side**3 / statistics.median(seconds) / 1e12
 
 
 def plan_memory(recipe: Recipe, mix: Mix, devices: int, gpu: bool, tick: Tick = _silent) -> tuple[Step, Memory]:
@@ -172,6 +194,8 @@ def planned_model(recipe: Recipe) -> IgvaForConditionalGeneration:
 
 def _config(recipe: Recipe) -> IgvaConfig:
     settings = recipe.model
+    if settings.is_whole:
+        return _whole_config(str(settings.init_from))
     instruction = _read(settings.instruction) if settings.instruction else None
     if settings.retrofit:
         return _retrofit_config(recipe, instruction)
@@ -197,6 +221,15 @@ def _config(recipe: Recipe) -> IgvaConfig:
         projector_norm=settings.projector_norm,
         visual_positions=settings.visual_positions,
     )
+
+
+def _whole_config(source: str) -> IgvaConfig:
+    config = _read(resolve_model(source))
+    if not isinstance(config, IgvaConfig):
+        raise UserError(
+            f"{source} is a {config.model_type}, not an igva model: `igva convert llava` makes one of a LLaVA"
+        )
+    return config
 
 
 def _retrofit_config(recipe: Recipe, instruction: Any) -> IgvaConfig:

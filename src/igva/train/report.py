@@ -23,9 +23,8 @@ from igva.checkpoints.trained import read_trained
 from igva.data.records import Record
 from igva.train.arguments import Recipe
 from igva.train.distributed import shares, world_size
+from igva.train.resuming import RUN_FILE, Beginning
 from igva.train.stages import describe, parameter_groups
-
-RUN_FILE = "run.json"
 
 
 class Report:
@@ -34,15 +33,18 @@ class Report:
     Args:
         recipe: with settled precision.
         precision: what ``settle_precision`` says of it.
+        data: see ``data_facts``.
+        begun: where the run begins.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         model: Any,
-        records: Any,
+        data: Mapping[str, Any],
         *,
         precision: Mapping[str, str],
+        begun: Beginning,
         name: str = "",
         overrides: Sequence[str] = (),
     ):
@@ -58,13 +60,14 @@ class Report:
             "parameters": describe(model),
             "learning_rates": {group["name"]: group["lr"] for group in parameter_groups(model, recipe.optim)},
             "batch": {"processes": world_size(), "micro_batch_size": micro, "accumulated": accumulate},
-            "data": _data_facts(recipe, records),
-            "versions": _versions(),
+            "data": dict(data),
+            "versions": versions(),
             "hardware": {
                 "device": str(model.device),
                 "threads": torch.get_num_threads(),
                 "machine": platform.machine(),
             },
+            "resumed": begun.history(),
         }
 
     def decided(self) -> list[str]:
@@ -98,7 +101,9 @@ class Report:
 def _inherited(recipe: Recipe) -> dict[str, str]:
     model = recipe.model
     inherited = {"everything but the allocator": model.retrofit} if model.retrofit else {}
-    if model.init_from:
+    if model.is_whole:
+        inherited["everything"] = str(model.init_from)
+    elif model.init_from:
         tensors, _ = read_trained(trained_path(model.init_from))
         parts = sorted({name.split(".")[0].replace("_", " ") for name in tensors})
         shipped = f" {tiny_revision()}" if model.init_from == EMBEDDED_TINY else ""  # a release may ship others
@@ -106,7 +111,8 @@ def _inherited(recipe: Recipe) -> dict[str, str]:
     return inherited
 
 
-def _data_facts(recipe: Recipe, records: Sequence[Record] | Any) -> dict[str, Any]:
+def data_facts(recipe: Recipe, records: Sequence[Record] | Any) -> dict[str, Any]:
+    """Number of samples and pictures, and the hash of every source that lies on this disk."""
     sources = recipe.data.train if isinstance(recipe.data.train, list) else [recipe.data.train]
     facts: dict[str, Any] = {"sha256": {source: fingerprint(source) for source in sources}}
     if isinstance(records, (str, list)) and all(isinstance(item, str) for item in records):
@@ -127,7 +133,8 @@ def fingerprint(source: str) -> str | None:
     return None
 
 
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
+    """Of everything that a run's numbers depend on."""
     return {
         "igva": igva.__version__,
         "git": _git_commit(),

@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from transformers import TrainingArguments, set_seed
 
+from igva.answering import load
 from igva.building import build
 from igva.checkpoints.retrofit import retrofit_llava
 from igva.checkpoints.store import write_errors
@@ -34,9 +35,10 @@ from igva.train.feature_cache import InstructionCache, LayerCache
 from igva.train.packed_attention import use_packed_attention
 from igva.train.place_words import add_place_words
 from igva.train.precision import settle_precision
-from igva.train.report import Report
-from igva.train.snapshots import snapshots
+from igva.train.report import Report, data_facts, versions
+from igva.train.resuming import beginning
 from igva.train.stages import describe, lora_scale, set_trainable
+from igva.train.starting import check_start
 from igva.train.tracking import check_trackers
 from igva.train.trainer import IgvaTrainer
 from igva.train.validation import Validation
@@ -47,7 +49,7 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
     """Train as the recipe says; under ``torchrun`` on several devices.
 
     Args:
-        resume: go on from the newest checkpoint of the output folder, if it has one.
+        resume: go on from the newest sound checkpoint of the output folder.
         name, overrides: where the recipe came from, for ``run.json``.
 
     Returns:
@@ -55,7 +57,7 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
         that was decided), checkpoints.
 
     Raises:
-        UserError: anything the user can mend; nothing is written before data and settings have been read.
+        UserError: anything the user can mend; nothing is loaded or written before data and settings have been read.
     """
     start = time.time()
     check_distributed(recipe)
@@ -63,25 +65,26 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
     shares(recipe)
     state = PartialState(cpu=not torch.cuda.is_available())
     recipe, precision = settle_precision(recipe, state.device)
+    check_start(recipe)
     data = _read(recipe)
+    facts = data_facts(recipe, data.train)
+    begun = beginning(recipe, resume, facts, versions(), main=state.is_main_process)
+    state.wait_for_everyone()  # before one of them writes into the folder that another looks into
     output = Path(recipe.output)
-    going_on = resume and bool(snapshots(output))
-    if (output / TRAINED_FILE).exists() and not going_on:
-        raise UserError(f"{output} holds a finished run: name another output, or move it away")
     set_seed(recipe.optim.seed)
     model, processor = build_from_recipe(recipe)
     imagination = _imagination(data, model)
     layers = _layer_cache(recipe, model, processor, state)
-    figures: dict[str, Any] = {}
+    figures = begun.figures
     if recipe.warm_up.place_words:
         add_place_words(model, processor, recipe.warm_up.place_words)
-    if recipe.warm_up.steps and not going_on and layers is not None:
+    if recipe.warm_up.steps and begun.checkpoint is None and layers is not None:
         set_trainable(model, dataclasses.replace(recipe, stage="align", trained=["projector"]))
         figures = warm_up(model, processor, recipe, layers)
     set_trainable(model, recipe)
-    if recipe.model.init_from and _adapts(recipe):
+    if recipe.model.init_from and not recipe.model.is_whole and recipe.adapts():
         restore_lora(model, trained_path(recipe.model.init_from), lora_scale(recipe.lora))
-    report = Report(recipe, model, data.train, precision=precision, name=name, overrides=overrides)
+    report = Report(recipe, model, facts, precision=precision, begun=begun, name=name, overrides=overrides)
     train, validation = (_dataset(recipe, records, model, processor, layers, imagination, state) for records in data)
     if state.is_main_process:
         for line in [*report.decided(), *describe(model)]:
@@ -90,7 +93,7 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
             output.mkdir(parents=True, exist_ok=True)
             report.write(output, figures)
     if recipe.optim.max_steps != 0:
-        figures |= _train(recipe, model, processor, train, validation, going_on)
+        figures |= _train(recipe, model, processor, train, validation, begun.checkpoint)
     figures["seconds"] = round(time.time() - start, 1)
     with write_errors(output):
         save_trained(model, output / TRAINED_FILE, lora_scale(recipe.lora), write=state.is_main_process)
@@ -175,6 +178,8 @@ def build_from_recipe(recipe: Recipe, train: bool = True) -> tuple[IgvaForCondit
         train: False to get a model that can be saved: nothing in 4 bits.
     """
     recipe, _ = settle_precision(recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if recipe.model.is_whole:
+        return _whole(recipe)
     settings = dataclasses.asdict(recipe.model)
     init_from, source = settings.pop("init_from"), settings.pop("retrofit")
     del settings["add_vision"]  # of the retrofitted
@@ -185,13 +190,23 @@ def build_from_recipe(recipe: Recipe, train: bool = True) -> tuple[IgvaForCondit
         quantize = recipe.lora.quantize if train and recipe.lora.quantize != "none" else None
         model, processor = build(**settings, dtype=dtype, quantize=quantize)
     if init_from:
-        apply_trained(model, trained_path(init_from), lora=not _adapts(recipe))
+        apply_trained(model, trained_path(init_from), lora=not recipe.adapts())
     return model, processor
 
 
-def _adapts(recipe: Recipe) -> bool:
-    """Whether the run trains adapters of the language model."""
-    return bool(recipe.lora.rank) and "text" in recipe.trains()
+def _whole(recipe: Recipe) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
+    """An igva model with all of its parts, as any tool of igva's writes it."""
+    model, processor = load(recipe.model.init_from or "", "cpu", recipe.model.dtype)
+    _settle_chat(model, processor, recipe)
+    return model, processor
+
+
+def _settle_chat(model: IgvaForConditionalGeneration, processor: IgvaProcessor, recipe: Recipe) -> None:
+    """Give a model that brings its own template and attention those of the recipe, where it names them."""
+    if recipe.model.chat_template:
+        processor.chat_template = TEMPLATES[recipe.model.chat_template]
+    if recipe.model.attention:
+        model.model.language_model.set_attn_implementation(recipe.model.attention)
 
 
 def _retrofitted(source: str, recipe: Recipe, dtype: torch.dtype) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
@@ -201,10 +216,7 @@ def _retrofitted(source: str, recipe: Recipe, dtype: torch.dtype) -> tuple[IgvaF
     converted = retrofit_llava(source, instruction, add_vision=settings.add_vision, **settings.fusion_kwargs)
     if converted.processor is None:
         raise UserError(f"{source} has no tokenizer or no image processor: put them beside its weights")
-    if settings.chat_template:
-        converted.processor.chat_template = TEMPLATES[settings.chat_template]
-    if settings.attention:
-        converted.model.model.language_model.set_attn_implementation(settings.attention)
+    _settle_chat(converted.model, converted.processor, recipe)
     return converted.model.to(dtype), converted.processor
 
 
@@ -279,7 +291,7 @@ def _learns_text(model: Any) -> bool:
 
 
 def _train(
-    recipe: Recipe, model: Any, processor: IgvaProcessor, dataset: Any, validation: Any, going_on: bool
+    recipe: Recipe, model: Any, processor: IgvaProcessor, dataset: Any, validation: Any, checkpoint: Path | None
 ) -> dict[str, Any]:
     micro, accumulate = shares(recipe)
     # Devices that train together must all run every module, also those whose batch has no picture; and where the
@@ -300,7 +312,7 @@ def _train(
         validation=Validation(validation, Collator(processor, dummy=dummy), micro) if validation else None,
     )
     model.train()
-    result = trainer.train(resume_from_checkpoint=going_on or None)
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.count_bad_images()
     figures: dict[str, Any] = {"train_loss": round(result.training_loss, 4), "steps": result.global_step}
     figures["processes"] = world_size()

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import time
 from pathlib import Path
 
+from transformers.trainer import TRAINER_STATE_NAME
+
+from igva.checkpoints.seal import cut_or_missing, first_changed, listing
+from igva.checkpoints.trained import TRAINED_FILE, read_trained
+from igva.errors import UserError, first_line
+
+CONTENTS = "checkpoint.json"  # when a checkpoint was written, and the size and hash of each of its files
 STAGING = ".saving"
+HASHED_UP_TO = 2**31  # bytes of a file: hashing the optimizer of a large model would take as long as writing it
 _PREFIX = "checkpoint-"
 
 
@@ -23,6 +33,8 @@ def publish(output: Path, keep: int) -> None:
     """Flush what stands in the staging folder, give it its final name, and drop the oldest beyond ``keep``."""
     staged = output / STAGING
     for folder in staged.glob(f"{_PREFIX}*"):
+        contents = {"written": time.time(), "files": listing(folder, hashed_up_to=HASHED_UP_TO)}
+        (folder / CONTENTS).write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
         flush(folder)
         target = output / folder.name
         if target.exists():  # a resumed run comes past the same step again
@@ -35,9 +47,42 @@ def publish(output: Path, keep: int) -> None:
 
 
 def snapshots(output: Path) -> list[Path]:
-    """The complete checkpoints of an output folder, oldest first."""
+    """The complete checkpoints of an output folder, in the order in which they were written."""
     found = [folder for folder in output.glob(f"{_PREFIX}*") if folder.name.removeprefix(_PREFIX).isdigit()]
-    return sorted(found, key=lambda folder: int(folder.name.removeprefix(_PREFIX)))
+    return sorted(found, key=lambda folder: (_written(folder), int(folder.name.removeprefix(_PREFIX))))
+
+
+def _written(folder: Path) -> float:
+    """Seconds since 1970: as it says itself, since copies have other times; else (an older igva's) of its files."""
+    try:
+        return float(json.loads((folder / CONTENTS).read_text(encoding="utf-8"))["written"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return max((path.stat().st_mtime for path in folder.iterdir() if path.is_file()), default=0.0)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in a few words; None where nothing is, as far as it can be told."""
+    if not (folder / TRAINED_FILE).is_file() or not (folder / TRAINER_STATE_NAME).is_file():
+        return f"{TRAINED_FILE} or {TRAINER_STATE_NAME} is missing"
+    if not (folder / CONTENTS).is_file():  # an older igva's: what can be read is taken
+        return _unreadable(folder)
+    try:
+        files = json.loads((folder / CONTENTS).read_text(encoding="utf-8"))["files"]
+        if cut_or_missing(folder, files):
+            return "a file is not as long as it was"
+        changed = first_changed(folder, files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "a file is missing or cannot be read"
+    return None if changed is None else f"{changed.name} has changed"
+
+
+def _unreadable(folder: Path) -> str | None:
+    try:
+        json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        read_trained(folder / TRAINED_FILE)
+    except (OSError, ValueError, UserError) as error:
+        return first_line(error)
+    return None
 
 
 def flush(folder: Path) -> None:
