@@ -55,14 +55,14 @@ clean:
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install $(PIP_QUIET) "$(TORCH)"
-	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[train,data,quantize,plot,study,serve,ray,clients,dev]'
+	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[embedded,train,data,quantize,plot,study,serve,ray,clients,dev]'
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt --no-build-isolation -e '.[deepspeed]'
 	touch $@
 
 .venv-oldest/.ready: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	$(OLDEST)/python -m pip install $(PIP_QUIET) "$(TORCH)"
-	$(OLDEST)/python -m pip install $(PIP_QUIET) -c constraints-oldest.txt -e '.[train,data,study]' pytest pytest-timeout pytest-xdist
+	$(OLDEST)/python -m pip install $(PIP_QUIET) -c constraints-oldest.txt -e '.[embedded,train,data,study]' pytest pytest-timeout pytest-xdist
 	touch $@
 
 # Without what its packages ask for: torchvision must be built for the very torch that is there, and is not needed.

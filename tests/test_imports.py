@@ -29,6 +29,7 @@ FLOORS = {
     "plot": 3,
     "answering": 3,
     "building": 3,
+    "model_settings": 2,
     "ensembles": 3,
     "part_sources": 3,
     "timm_models": 3,

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from igva.checkpoints.efficientnet import read_classifier
-from igva.checkpoints.parts import fetch_parts
+from igva.checkpoints.part_cache import fetch_parts
 from igva.checkpoints.shipped import TOWER
 from igva.checkpoints.tiny_vision import CONSTANTS, VISION_PARTS, WIDTH, class_vectors
 

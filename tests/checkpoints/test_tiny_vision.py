@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # by this name: no torchvision asked
 
 from igva.checkpoints import tiny_vision
-from igva.checkpoints.parts import parts_present
+from igva.checkpoints.part_cache import parts_present
 from igva.checkpoints.shipped import TOWER
 from igva.checkpoints.tiny_vision import CONSTANTS, WORDS, vision_path, word_vectors
 from igva.imagenet.classes import classes

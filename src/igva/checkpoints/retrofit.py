@@ -42,6 +42,7 @@ from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.model.vision_ensemble import EncoderConfig, EnsembleVisionConfig, EnsembleVisionModel
 from igva.model.vision_layers import resolve_layer, split_layers
+from igva.model_settings import config_of_llava
 
 # Tower → tokens before the patches. Towers of variable resolution have no fixed number of visual tokens.
 PREFIX_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}
@@ -87,9 +88,16 @@ def retrofit_llava(
         encoders = [load_encoder(Source.of(entry).source, part, llava.dtype) for entry, part in added]
         tower = assemble(ensemble, [llava.model.vision_tower, *encoders], llava.dtype)
     try:
-        igva_config = _config(config, tower.config if tower else config.vision_config, encoder, width, options)
+        igva_config = config_of_llava(
+            config,
+            tower.config if tower else config.vision_config,
+            encoder.model.config if encoder else None,
+            instruction_dim=width,
+            fusion_kwargs=options,
+            **(encoder.settings if encoder else {}),
+        )
         tensors = _tensors(llava, igva_config, tower)
-    except ValueError as error:
+    except (ValueError, UserError) as error:
         raise UserError(f"{source}: {first_line(error)}") from error
     if encoder is not None:
         tensors |= {f"model.instruction_encoder.{name}": value for name, value in encoder.model.state_dict().items()}
@@ -229,24 +237,6 @@ def _instruction_width(encoder: SentenceEncoder | None, given: int | None) -> in
             f"--instruction-dim {given} contradicts --instruction-encoder, which gives {width}: leave it out"
         )
     return width
-
-
-def _config(
-    config: Any, vision: Any, encoder: SentenceEncoder | None, width: int, options: dict[str, Any]
-) -> IgvaConfig:
-    return IgvaConfig(
-        vision_config=vision,
-        text_config=config.text_config,
-        instruction_config=encoder.model.config if encoder else None,
-        instruction_dim=width,
-        fusion="igva",
-        fusion_kwargs=options,
-        image_token_id=config.image_token_id,
-        projector_hidden_act=config.projector_hidden_act,
-        projector_bias=config.multimodal_projector_bias,
-        tie_word_embeddings=config.tie_word_embeddings,
-        **(encoder.settings if encoder else {}),
-    )
 
 
 def _tensors(llava: Any, config: IgvaConfig, tower: EnsembleVisionModel | None) -> dict[str, Tensor]:

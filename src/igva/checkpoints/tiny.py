@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from igva.checkpoints.parts import PARTS, fetch_parts, part_folder, part_present, parts_present, verify_part
+from igva.checkpoints.part_cache import fetch_parts, part_folder, part_present, parts_present, verify_part
+from igva.checkpoints.parts import PARTS
 from igva.checkpoints.seal import contents_fit, seal, sizes_fit
 from igva.checkpoints.shipped import TOWER, WEIGHTS
 from igva.checkpoints.store import new_folder, remove_stale, write_errors

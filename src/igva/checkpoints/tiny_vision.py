@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from igva.checkpoints.convert_parts import DINOV2_PREPROCESSOR
 from igva.checkpoints.efficientnet import MEAN, STD, read_classifier
-from igva.checkpoints.parts import DINOV2_PREPROCESSOR, PARTS, fetch_parts
+from igva.checkpoints.part_cache import fetch_parts
+from igva.checkpoints.parts import PARTS
 from igva.checkpoints.shipped import TOWER
 from igva.checkpoints.store import new_folder, write_errors
 from igva.imagenet.classes import classes

@@ -20,8 +20,8 @@ from igva.errors import UserError
 TRACKERS = ("tensorboard", "trackio", "wandb")
 _FINITE = sys.float_info.max
 PARTS = ("vision", "fusion", "projector", "text")  # what a run may train, as `trained` names it
-_NOT_WITH_RETROFIT = (
-    "vision_grid",
+# Settings of the model section that are fields of IgvaConfig by the same name, beside the fusion.
+CONFIG_FIELDS = (
     "image_size",
     "vision_pool",
     "normalize_layers",
@@ -29,6 +29,7 @@ _NOT_WITH_RETROFIT = (
     "projector_norm",
     "visual_positions",
 )
+_NOT_WITH_RETROFIT = ("vision_grid", *CONFIG_FIELDS)
 _WITH_WHOLE = ("init_from", "chat_template", "dtype", "attention")  # settings that may stand beside a whole model
 # Of settings that are numbers, the least and the most that can be meant; a setting that is None or a word has no range.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -79,6 +80,10 @@ class ModelArguments:
     def is_whole(self) -> bool:
         """Whether the run starts from a whole igva model, which brings its parts, fusion and settings."""
         return bool(self.init_from) and not (self.vision or self.text or self.retrofit)
+
+    def config_fields(self) -> dict[str, Any]:
+        """The fields of ``IgvaConfig`` among the settings."""
+        return {name: getattr(self, name) for name in ("fusion", "fusion_kwargs", *CONFIG_FIELDS)}
 
 
 @dataclass

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, LlavaConfig
 
 from igva.answering import resolve_model
-from igva.building import IMAGE_TOKEN
+from igva.building import IMAGE_TOKEN, sentence_encoder_settings
 from igva.checkpoints.retrofit import DEFAULT_INSTRUCTION_DIM, ensemble_options, widened_tower
 from igva.data.imagined import without_imagined
 from igva.data.records import Record
@@ -25,6 +25,7 @@ from igva.ensembles import ensemble_config
 from igva.errors import UserError, first_line
 from igva.model.configuration_igva import IgvaConfig
 from igva.model.modeling_igva import IgvaForConditionalGeneration
+from igva.model_settings import config_of_llava, config_of_parts
 from igva.part_sources import resolve_part
 from igva.train.arguments import Recipe
 from igva.train.memory import Memory, Step, step_flops, step_memory
@@ -196,9 +197,13 @@ def _config(recipe: Recipe) -> IgvaConfig:
     settings = recipe.model
     if settings.is_whole:
         return _whole_config(str(settings.init_from))
-    instruction = _read(settings.instruction) if settings.instruction else None
+    instruction: Any = None
+    pooling: dict[str, Any] = {}
+    if settings.instruction:
+        instruction = _read(settings.instruction)
+        _, pooling = sentence_encoder_settings(resolve_part(settings.instruction))
     if settings.retrofit:
-        return _retrofit_config(recipe, instruction)
+        return _retrofit_config(recipe, instruction, pooling)
     if isinstance(settings.vision, str):
         vision = _read(settings.vision)
     else:
@@ -207,19 +212,8 @@ def _config(recipe: Recipe) -> IgvaConfig:
     tokenizer = _read(settings.text, AutoTokenizer)
     image_token_id = tokenizer.get_vocab().get(IMAGE_TOKEN, len(tokenizer))
     text.vocab_size = max(text.vocab_size, len(tokenizer), image_token_id + 1)
-    return IgvaConfig(
-        vision_config=getattr(vision, "vision_config", vision),
-        text_config=text,
-        instruction_config=instruction,
-        fusion=settings.fusion,
-        fusion_kwargs=settings.fusion_kwargs,
-        image_token_id=image_token_id,
-        image_size=settings.image_size,
-        vision_pool=settings.vision_pool,
-        normalize_layers=settings.normalize_layers,
-        projector_hidden_size=settings.projector_hidden_size,
-        projector_norm=settings.projector_norm,
-        visual_positions=settings.visual_positions,
+    return config_of_parts(
+        vision, text, instruction, image_token_id=image_token_id, **pooling, **settings.config_fields()
     )
 
 
@@ -232,23 +226,23 @@ def _whole_config(source: str) -> IgvaConfig:
     return config
 
 
-def _retrofit_config(recipe: Recipe, instruction: Any) -> IgvaConfig:
-    source = recipe.model.retrofit
+def _retrofit_config(recipe: Recipe, instruction: Any, pooling: dict[str, Any]) -> IgvaConfig:
+    settings = recipe.model
+    source = str(settings.retrofit)
     llava = _read(source)
     if not isinstance(llava, LlavaConfig):
         raise UserError(f"{source} is a {llava.model_type}, not a llava: set model.vision and model.text instead")
     vision, options = llava.vision_config, {"base_layer": llava.vision_feature_layer}
-    if recipe.model.add_vision:
-        vision = widened_tower(str(source), llava, recipe.model.add_vision)
-        options = ensemble_options(vision, llava.vision_feature_layer, recipe.model.fusion_kwargs.get("num_groups", 4))
-    return IgvaConfig(
-        vision_config=vision,
-        text_config=llava.text_config,
-        instruction_config=instruction,
-        instruction_dim=None if instruction else DEFAULT_INSTRUCTION_DIM,
-        fusion_kwargs={**options, **recipe.model.fusion_kwargs},
-        projector_bias=llava.multimodal_projector_bias,
-        tie_word_embeddings=llava.tie_word_embeddings,
+    if settings.add_vision:
+        vision = widened_tower(source, llava, settings.add_vision)
+        options = ensemble_options(vision, llava.vision_feature_layer, settings.fusion_kwargs.get("num_groups", 4))
+    return config_of_llava(
+        llava,
+        vision,
+        instruction,
+        instruction_dim=instruction.hidden_size if instruction else DEFAULT_INSTRUCTION_DIM,
+        fusion_kwargs={**options, **settings.fusion_kwargs},
+        **pooling,
     )
 
 

@@ -180,17 +180,23 @@ def build_from_recipe(recipe: Recipe, train: bool = True) -> tuple[IgvaForCondit
     recipe, _ = settle_precision(recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if recipe.model.is_whole:
         return _whole(recipe)
-    settings = dataclasses.asdict(recipe.model)
-    init_from, source = settings.pop("init_from"), settings.pop("retrofit")
-    del settings["add_vision"]  # of the retrofitted
-    dtype = getattr(torch, settings.pop("dtype"))
-    if source:
-        model, processor = _retrofitted(source, recipe, dtype)
+    settings, dtype = recipe.model, getattr(torch, recipe.model.dtype)
+    if settings.retrofit:
+        model, processor = _retrofitted(settings.retrofit, recipe, dtype)
     else:
-        quantize = recipe.lora.quantize if train and recipe.lora.quantize != "none" else None
-        model, processor = build(**settings, dtype=dtype, quantize=quantize)
-    if init_from:
-        apply_trained(model, trained_path(init_from), lora=not recipe.adapts())
+        model, processor = build(
+            settings.vision,
+            settings.text,
+            settings.instruction,
+            chat_template=settings.chat_template,
+            dtype=dtype,
+            attention=settings.attention,
+            quantize=recipe.lora.quantize if train and recipe.lora.quantize != "none" else None,
+            vision_grid=settings.vision_grid,
+            **settings.config_fields(),
+        )
+    if settings.init_from:
+        apply_trained(model, trained_path(settings.init_from), lora=not recipe.adapts())
     return model, processor
 
 
