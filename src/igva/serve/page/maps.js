@@ -107,6 +107,7 @@ export class Maps {
 
   build() {
     if (!this.loaded) return;
+    this.common = shared(this.loaded.layers.map((each) => each.name ?? ""));
     const left = new Map(this.loaded.layers.map((each) => [each.layer, each]));
     const blocks = this.groups.map((layers) => {
       const found = layers.filter((layer) => left.has(layer)).map((layer) => left.get(layer));
@@ -139,8 +140,9 @@ export class Maps {
     const canvas = document.createElement("canvas");
     paint(canvas, map);
     frame.append(Object.assign(new Image(), { src: this.image, alt: "" }), canvas);
-    const told = { className: "thumb-number", textContent: own ?? layer };
-    const number = Object.assign(document.createElement("span"), told);
+    const short = own?.slice(this.common.length) ?? layer;
+    const number = Object.assign(document.createElement("span"), { className: "thumb-number", textContent: short });
+    if (own) label.title = own;
     const word = Object.assign(document.createElement("span"), { className: "visually-hidden", textContent: "Layer " });
     number.prepend(word);
     label.append(radio, frame, number);
@@ -165,6 +167,12 @@ function line(text, share) {
 }
 
 /** One pixel per patch; the style sheet stretches it over the padded square. */
+/** The encoder's name with its dot, where all layers are of one: there is no room for it under a small map. */
+function shared(names) {
+  const first = names[0]?.slice(0, names[0].indexOf(".") + 1) ?? "";
+  return names.every((each) => each.startsWith(first)) ? first : "";
+}
+
 function paint(canvas, map) {
   canvas.width = map[0].length;
   canvas.height = map.length;
