@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from igva.answering import load
-from igva.eval.questions import Question
+from igva.data.questions import Question
 from igva.eval.run import PREDICTIONS, evaluate
 from igva.model.fusion_base import FusionDims
-from igva.study.trials import Outcome, slug
-from igva.study.variants import Variant, align_variant
+from igva.study.trials import Outcome, Variant, align_variant, slug
 from igva.train.arguments import Recipe, load_recipe
 from igva.train.run import run as train
 
