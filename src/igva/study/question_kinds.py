@@ -7,9 +7,9 @@ import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from igva.errors import UserError
 
@@ -45,7 +45,7 @@ def question_type(text: str) -> str:
     return "instruction" if words else "other"
 
 
-def k_means(points: Any, k: int) -> list[int]:
+def k_means(points: ArrayLike, k: int) -> NDArray[np.intp]:
     """Scipy's k-means from k-means++ starts, the best of ``STARTS``; the same for the same input.
 
     Args:
@@ -53,7 +53,7 @@ def k_means(points: Any, k: int) -> list[int]:
         k: at most that many clusters come back, fewer where points coincide.
 
     Returns:
-        The cluster of each point; clusters are numbered from the largest.
+        ``(n,)``, the cluster of each point; clusters are numbered from the largest.
 
     Raises:
         UserError: scipy is missing.
@@ -72,8 +72,7 @@ def k_means(points: Any, k: int) -> list[int]:
         runs.append((float(np.square(points - centres[labels]).sum()), labels))
     _, best = min(runs, key=lambda run: run[0])
     order = np.argsort(-np.bincount(best, minlength=k), kind="stable")
-    ranks: list[int] = np.argsort(order)[best].tolist()
-    return ranks
+    return np.argsort(order)[best]
 
 
 def cluster_names(texts: Sequence[str], labels: Sequence[int], words: int = 3) -> dict[int, str]:

@@ -272,7 +272,7 @@ def sort_questions(
     vectors = sentence_vectors(model, processor, texts)
     if vectors is None:
         return labels
-    numbers = k_means(vectors.double().cpu().numpy(), clusters)
+    numbers = k_means(vectors.double().cpu().numpy(), clusters).tolist()
     names = cluster_names(texts, numbers)
     width = len(str(len(names)))
     cluster = {text: f"{n + 1:0{width}}: {names[n]}" for text, n in zip(texts, numbers, strict=True)}
