@@ -74,10 +74,10 @@ def read_questions(path: str | Path, category_field: str = "category") -> list[Q
     for number, entry in enumerate(read_entries(path)):
         check_entry(entry, f"{path}, entry {number}")
         if any(entry.get(key) is not None for key in TURN_KEYS):
-            found = conversation_questions(entry, number, path, category_field)[:1]
+            asked = conversation_questions(entry, number, path, category_field)[:1]
         else:
-            found = [entry_question(entry, number, path, category_field)]
-        for question in found:
+            asked = [entry_question(entry, number, path, category_field)]
+        for question in asked:
             if question.id in questions:
                 raise UserError(
                     f"{path}, entry {number}: the id {question.id!r} is taken by an earlier entry: give each its own"

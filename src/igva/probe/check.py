@@ -1,7 +1,7 @@
 """Whether questions can be answered without their pictures: two guessers that never see one.
 
 The majority guesser gives the answer that was most often right in training for the same wording; the blind learner is a
-conditional logit over the choices, on the question's words, the choice, its place and whether the question names it.
+conditional logit over the choices, on the question's words, the choice, its position and whether the question names it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def read_test(path: Path) -> list[Blind]:
 
 
 def _guessable(questions: Sequence[Question], path: Path) -> list[Blind]:
-    """Those with choices: what is told in words of one's own is never tested."""
+    """Those with choices: what is described in free words is never tested."""
     rows = [Blind(instruction_text(q.question), q.answer, q.choices, q.task) for q in questions if q.choices]
     if not rows:
         raise UserError(f"{path} has no questions with choices: give a list of questions of `igva probe build`")
@@ -105,8 +105,8 @@ def _judge(task: str, rows: list[Blind], majority: _Majority, learner: _Learner)
     shares = [sum(guesser.guess(row) == row.answer for row in rows) / len(rows) for guesser in (majority, learner)]
     error = math.sqrt(chance * (1 - chance) / len(rows))
     leaks = max(shares) - chance > max(MARGIN / 100, ERRORS * error)
-    told = [round(100 * value, 1) for value in (chance, *shares, error)]
-    return Verdict(task, len(rows), told[0], told[1], told[2], told[3], leaks)
+    percents = [round(100 * value, 1) for value in (chance, *shares, error)]
+    return Verdict(task, len(rows), *percents, leaks)
 
 
 class _Majority:
@@ -125,7 +125,7 @@ class _Majority:
         return f"{row.task}\0{wording}", row.task
 
     def _role(self, row: Blind, choice: str) -> str:
-        """A choice by its text where the list is the task's own, by its place where it changes."""
+        """A choice by its text where the list is the task's own, by its position where it changes."""
         return choice if len(row.choices) > 4 or choice in ("yes", "no") else f"#{row.choices.index(choice)}"
 
     def guess(self, row: Blind) -> str:
@@ -144,26 +144,26 @@ class _Learner:
         self.weights: NDArray[np.float64] = np.zeros(TABLE)
 
     def features(self, row: Blind) -> NDArray[np.int64]:
-        """Places in the table: one line per choice."""
+        """Indices into the table: one line per choice."""
         question = row.question.lower()
         words = re.findall(r"[\w']+", question)[:24]
         heads = [zlib.crc32(f"{row.task}\0{word}".encode()) for word in ("", *words)]
         lines = []
-        for place, choice in enumerate(row.choices):
+        for index, choice in enumerate(row.choices):
             named = question.find(choice)
             before = sum(0 <= question.find(other) < named for other in row.choices) if len(row.choices) <= 4 else 0
             tail = zlib.crc32(f"{choice}".encode())
-            own = [zlib.crc32(f"{row.task}\0{place if len(row.choices) <= 8 else ''}\0{named >= 0}\0{before}".encode())]
+            own = [zlib.crc32(f"{row.task}\0{index if len(row.choices) <= 8 else ''}\0{named >= 0}\0{before}".encode())]
             lines.append([*((head * 31 + tail) % TABLE for head in heads), *(h % TABLE for h in own)])
         return np.array(lines)
 
     def learn(self, row: Blind, rate: float) -> None:
-        places = self.features(row)
-        scores = self.weights[places].sum(axis=1)
+        indices = self.features(row)
+        scores = self.weights[indices].sum(axis=1)
         shares = np.exp(scores - scores.max())
         shares /= shares.sum()
         shares[row.choices.index(row.answer)] -= 1
-        np.subtract.at(self.weights, places, rate / places.shape[1] * shares[:, None])
+        np.subtract.at(self.weights, indices, rate / indices.shape[1] * shares[:, None])
 
     def guess(self, row: Blind) -> str:
         return row.choices[int(self.weights[self.features(row)].sum(axis=1).argmax())]

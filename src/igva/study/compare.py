@@ -178,8 +178,8 @@ def verdict(comparison: Comparison, names: Mapping[str, str]) -> list[str]:
         ]
     if len(comparison.categories) > 1:
         parts = [
-            f"{name} {found.difference:+.1f} points (p = {_p(comparison.corrected[name])})"
-            for name, found in comparison.categories.items()
+            f"{name} {category.difference:+.1f} points (p = {_p(comparison.corrected[name])})"
+            for name, category in comparison.categories.items()
             if comparison.corrected[name] < LEVEL
         ]
         after_correction = f"after correction for looking at {len(comparison.categories)}"

@@ -278,11 +278,11 @@ def effects(questions: Sequence[Question], runs: Mapping[str, Run]) -> Effects:
     return nested
 
 
-def effects_table(found: Effects) -> Table:
+def effects_table(by_condition: Effects) -> Table:
     """A row per condition and category."""
     rows: list[list[Cell]] = [
         [condition, name, *paired_cells(effect.pair), effect.p]
-        for condition, by_name in found.items()
+        for condition, by_name in by_condition.items()
         for name, effect in by_name.items()
     ]
     return Table(
@@ -315,14 +315,14 @@ def answers_changed_table(questions: Sequence[Question], runs: Mapping[str, Run]
     )
 
 
-def describe_effects(found: Effects) -> list[str]:
+def describe_effects(by_condition: Effects) -> list[str]:
     """In words: every condition over all questions, then the categories where something stands after correction."""
-    first = next(iter(found.values()))[ALL].pair
+    first = next(iter(by_condition.values()))[ALL].pair
     lines = [f"As it is, the model answers {first.first:.1f} % of {first.count} questions right."]
     harm: list[str] = []
     gain: list[str] = []
     same: list[str] = []
-    for condition, by_name in found.items():
+    for condition, by_name in by_condition.items():
         effect = by_name[ALL]
         text = f"{condition}: {effect.pair.difference:+.1f} points"
         (same if effect.p >= LEVEL else harm if effect.pair.difference < 0 else gain).append(text)
@@ -334,7 +334,7 @@ def describe_effects(found: Effects) -> list[str]:
         lines.append(f"No difference beyond chance was found: {'; '.join(same)}.")
     where = [
         f"{name}, {condition}: {effect.pair.difference:+.1f}"
-        for condition, by_name in found.items()
+        for condition, by_name in by_condition.items()
         for name, effect in by_name.items()
         if name != ALL and effect.p < LEVEL
     ]
@@ -343,17 +343,17 @@ def describe_effects(found: Effects) -> list[str]:
     return lines
 
 
-def draw_effects(found: Effects) -> Any:
+def draw_effects(by_condition: Effects) -> Any:
     """Change of accuracy with its interval per condition and category; filled where it stands after correction."""
     from matplotlib import colormaps
 
     families = {
-        "a group left out": [name for name in found if name.startswith("without ")],
-        "one group alone": [name for name in found if name.endswith(" alone")],
+        "a group left out": [name for name in by_condition if name.startswith("without ")],
+        "one group alone": [name for name in by_condition if name.endswith(" alone")],
     }
-    families["others"] = [name for name in found if not any(name in members for members in families.values())]
+    families["others"] = [name for name in by_condition if not any(name in members for members in families.values())]
     families = {title: members for title, members in families.items() if members}
-    counts = {name: effect.pair.count for name, effect in next(iter(found.values())).items()}
+    counts = {name: effect.pair.count for name, effect in next(iter(by_condition.values())).items()}
     categories = largest(counts)
     height = 0.62 * len(categories)
     figure = new_figure(4.6 * len(families), 1.6 + height)
@@ -363,9 +363,9 @@ def draw_effects(found: Effects) -> Any:
         for number, condition in enumerate(members):
             color = colormaps[LOW_TO_HIGH](0.35 + 0.6 * number / max(len(members) - 1, 1))
             for y, category in enumerate(categories):
-                if category not in found[condition]:
+                if category not in by_condition[condition]:
                     continue
-                effect = found[condition][category]
+                effect = by_condition[condition][category]
                 pair = effect.pair
                 axis.errorbar(
                     pair.difference,

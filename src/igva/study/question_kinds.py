@@ -53,7 +53,8 @@ def k_means(points: ArrayLike, k: int) -> NDArray[np.intp]:
         k: at most that many clusters come back, fewer where points coincide.
 
     Returns:
-        ``(n,)``, the cluster of each point; clusters are numbered from the largest.
+        ``(n,)``, the cluster of each point; clusters are numbered from the largest, like ones from the
+        earliest point.
 
     Raises:
         UserError: scipy is missing.
@@ -71,8 +72,10 @@ def k_means(points: ArrayLike, k: int) -> NDArray[np.intp]:
             centres, labels = kmeans2(points, k, iter=ROUNDS, minit="++", seed=np.random.default_rng(start))
         runs.append((float(np.square(points - centres[labels]).sum()), labels))
     _, best = min(runs, key=lambda run: run[0])
-    order = np.argsort(-np.bincount(best, minlength=k), kind="stable")
-    return np.argsort(order)[best]
+    _, firsts, members, sizes = np.unique(best, return_index=True, return_inverse=True, return_counts=True)
+    order = np.lexsort((firsts, -sizes))
+    ranks: NDArray[np.intp] = np.argsort(order)[members]
+    return ranks
 
 
 def cluster_names(texts: Sequence[str], labels: Sequence[int], words: int = 3) -> dict[int, str]:

@@ -383,10 +383,10 @@ def draw_heatmaps(sortings: Sequence[Sorting], groups: Sequence[str]) -> Any:
     axes = figure.subplots(1, len(sortings), squeeze=False)[0]
     numbers = [[row.weights for row in rows] for rows in shown]
     far = max(abs(v - base) for rows in numbers for row in rows for v, base in zip(row, rows[-1], strict=True)) or 0.01
-    for axis, sorting, rows, kept in zip(axes, sortings, numbers, shown, strict=True):
+    for axis, sorting, rows, classes in zip(axes, sortings, numbers, shown, strict=True):
         away = [[value - base for value, base in zip(row, rows[-1], strict=True)] for row in rows]
         image = axis.imshow(away, cmap="RdBu_r", vmin=-far, vmax=far, aspect="auto")
-        axis.set_yticks(range(len(rows)), [textwrap.fill(_label(row), 24) for row in kept], fontsize=8)
+        axis.set_yticks(range(len(rows)), [textwrap.fill(_label(one), 24) for one in classes], fontsize=8)
         axis.set_xticks(range(len(groups)), ticks, rotation=30, ha="right", fontsize=8)
         axis.set_title(sorting.title, fontsize=10)
         axis.tick_params(length=0)
