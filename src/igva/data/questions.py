@@ -217,6 +217,7 @@ def _record_questions(record: Record, where: str, category_field: str) -> list[Q
             question=question,
             answer=answer,
             choices=_strings({"choices": closed}, "choices", where),
+            answers=(),
             **labels,
         )
         for question, answer, closed in zip(asked, answers, choices, strict=True)

@@ -100,27 +100,13 @@ class Sorting:
     @property
     def title(self) -> str:
         """Of its table and picture."""
-        return f"By {_WAYS[self.kind].title}"
+        return "By cluster of words" if self.kind == "cluster" else f"By {self.kind}"
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a way to sort questions is written: its table's name, its title after "By", and what is to be known."""
-
-    table: str
-    title: str
-    note: str = ""
-
-
-_WAYS = {
-    "category": Way("by_category", "category"),
-    "task": Way("by_task", "task"),
-    "question type": Way("by_question_type", "question type", RULE),
-    "cluster": Way(
-        "by_cluster",
-        "cluster of words",
-        "Clusters: k-means of the questions' sentence vectors, named by the words most typical of each (tf-idf).",
-    ),
+_NOTES = {
+    "question type": RULE,
+    "cluster": "Clusters: k-means of the questions' sentence vectors, named by the words most typical of each "
+    "(tf-idf).",
 }
 
 
@@ -139,10 +125,10 @@ def weights_table(sorting: Sorting, groups: Sequence[str]) -> Table:
         [one.name, one.questions, *one.weights, one.evenness, one.top_group]
         for one in (*sorting.classes, sorting.overall)
     ]
-    way = _WAYS[sorting.kind]
+    name = f"by_{sorting.kind.replace(' ', '_')}"
     columns = [sorting.kind, "questions", *groups, "entropy / log K", "top group"]
     note = "Mean weights; entropy / log K is 1 where all groups weigh alike and 0 where one has it all."
-    return Table(way.table, sorting.title, columns, rows, f"{way.note} {note}".strip())
+    return Table(name, sorting.title, columns, rows, f"{_NOTES.get(sorting.kind, '')} {note}".strip())
 
 
 @dataclass(frozen=True)
