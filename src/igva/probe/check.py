@@ -106,7 +106,7 @@ def _judge(task: str, rows: list[Blind], majority: _Majority, learner: _Learner)
     error = math.sqrt(chance * (1 - chance) / len(rows))
     leaks = max(shares) - chance > max(MARGIN / 100, ERRORS * error)
     percents = [round(100 * value, 1) for value in (chance, *shares, error)]
-    return Verdict(task, len(rows), *percents, leaks)
+    return Verdict(task, len(rows), percents[0], percents[1], percents[2], percents[3], leaks)
 
 
 class _Majority:
