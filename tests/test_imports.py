@@ -1,4 +1,4 @@
-"""Imports go one way: cli → train, eval, study, serve → answering, building, checkpoints, data, probe → model."""
+"""Imports go one way: cli → study → eval, train; serve → answering, building, checkpoints, probe → data → model."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from igva.cli import main as cli
 
 SOURCE = Path(igva.__file__).parent
 
-# Room -> floor. An import goes to the same floor or down; a new room has to be entered here.
+# Room -> floor. An import goes down, below floor APART_FROM also to the same; a new room has to be entered here.
 FLOORS = {
     "errors": 0,
     "imagenet": 0,
     "layer_names": 0,
     "paths": 0,
+    "tables": 0,
     "untrusted": 0,
     "model": 1,
     "registration": 2,
     "testing": 3,
     "plot": 3,
     "answering": 3,
+    "attention": 3,
     "building": 3,
     "model_settings": 2,
     "ensembles": 3,
@@ -35,16 +37,18 @@ FLOORS = {
     "timm_models": 3,
     "checkpoints": 3,
     "data": 3,
-    "probe": 3,
     "recipes": 3,
     "weights": 3,
-    "train": 4,
-    "eval": 4,
-    "study": 4,
-    "serve": 4,
-    "cli": 5,
-    "__main__": 5,
+    "probe": 4,
+    "train": 5,
+    "eval": 5,
+    "serve": 5,
+    "study": 6,
+    "cli": 7,
+    "__main__": 8,
 }
+# On these floors nothing imports its neighbours.
+APART_FROM = 4
 
 
 def imports(path: Path) -> set[str]:
@@ -97,6 +101,8 @@ def test_no_import_goes_up():
     assert ("train", "model") in found and ("cli", "train") in found  # the walk sees something
     up = {f"{a} imports {b}": files for (a, b), files in found.items() if FLOORS[b] > FLOORS[a]}
     assert not up
+    aside = {f"{a} imports {b}": f for (a, b), f in found.items() if FLOORS[b] == FLOORS[a] >= APART_FROM}
+    assert not aside
 
 
 def test_no_file_imports_itself_by_a_detour():

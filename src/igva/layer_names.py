@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from igva.errors import UserError
+
 
 def layer_names(config: Any) -> list[str] | None:
     """The names of the layers of a model's vision tower, layer 1 first; None where they have numbers only.
@@ -39,6 +41,22 @@ def group_label(group: Sequence[int], names: Sequence[str] | None = None) -> str
     if list(group) == list(range(group[0], group[-1] + 1)):
         return f"layers {group[0]}-{group[-1]}"
     return "layers " + ",".join(map(str, group))
+
+
+def group_names(model: Any) -> list[str]:
+    """The layer groups that a model's fusion weighs, in words.
+
+    Raises:
+        UserError: the fusion has no weights.
+    """
+    groups = model.model.fusion.layer_groups
+    if not groups:
+        raise UserError(
+            f"fusion {model.config.fusion!r} has no layer weights to study: use a model with fusion igva, or another "
+            "that weighs its layers"
+        )
+    names = layer_names(model.config)
+    return [group_label(group, names) for group in groups]
 
 
 def _name(layer: int, names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of an answer: the photo, the question, the words, and the weight of each layer group."""
+"""Figures: what all of them share, and that of an answer (the photo, the question, the words, the layer weights)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from igva.errors import UserError
 
 if TYPE_CHECKING:
     from igva.answering import Answer
+
+
+# Layer groups from low to high: a light-to-dark scale that survives grey print and colour blindness.
+LOW_TO_HIGH = "YlGnBu"
 
 
 def stacked(label: str) -> str:

@@ -88,7 +88,7 @@ def test_a_run_may_start_from_what_ships(loaded):
 @pytest.mark.slow
 def test_answers_simple_pictures(loaded, tmp_path):
     """Far above chance on pictures it never saw; the model card has the full table."""
-    from igva.eval.questions import read_questions
+    from igva.data.questions import read_questions
     from igva.eval.run import evaluate
     from igva.probe import build
 

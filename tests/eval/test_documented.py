@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 from igva.cli.eval import SPLITS
+from igva.data.questions import Question
 from igva.eval.metrics import METRICS
 from igva.eval.probe_suite import COUNT
-from igva.eval.questions import Question
 
 TEXT = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from igva.data.questions import Question
 from igva.errors import UserError
 from igva.eval import normalise, parsing
 from igva.eval.metrics import METRICS, Graded, check_questions, score_one
-from igva.eval.questions import Question
 
 
 def ask(metric, answer, *, answers=(), choices=(), group="", id="q", image="p.png"):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from igva.data.questions import read_questions
 from igva.eval import photo_parts, photo_suite
 from igva.eval.metrics import check_questions
-from igva.eval.questions import read_questions
 from igva.probe import pack
 from igva.probe.facts import USES
 from igva.probe.scenes import SIZE, distance

@@ -13,7 +13,7 @@ from transformers import AutoProcessor
 
 from igva.answering import resolve_model
 from igva.checkpoints.part_cache import parts_present
-from igva.eval.questions import Question
+from igva.data.questions import Question
 from igva.eval.run import prompt_of
 from igva.probe import TASKS
 

@@ -13,7 +13,7 @@ import pytest
 
 import igva
 from igva.checkpoints.part_cache import parts_present
-from igva.eval.questions import read_questions
+from igva.data.questions import read_questions
 from igva.eval.run import evaluate
 
 STORED = Path(__file__).parent / "regression"

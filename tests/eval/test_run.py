@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from igva.data.questions import read_questions
 from igva.errors import UserError
-from igva.eval.questions import read_questions
 from igva.eval.run import evaluate, fingerprint, prompt_of, question_hash
 from igva.testing import tiny_model, tiny_processor
 
@@ -117,7 +117,7 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from igva.eval.questions import read_questions
+from igva.data.questions import read_questions
 from igva.eval.run import evaluate
 from igva.testing import tiny_model, tiny_processor
 model = tiny_model()

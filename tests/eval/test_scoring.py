@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from igva.eval.questions import Question
+from igva.data.questions import Question
 from igva.eval.report import draw_scores, figure_lines, score_table
 from igva.eval.scoring import grade_all, summarise
-from igva.study.report import text_table
+from igva.tables import text_table
 
 
 def ask(number, task, category, answer="yes", choices=("yes", "no"), metric="exact"):

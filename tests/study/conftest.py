@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
+from igva.data.questions import Question as Item
 from igva.model.fusion_base import FusionDims
 from igva.model.vision_layers import VisionLayers
-from igva.study.items import Item
 from igva.study.readout import AnswerSheet, Material
 
 LAYERS, WIDTH, PATCHES, TEXT = 4, 16, 4, 12

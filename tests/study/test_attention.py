@@ -7,14 +7,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from igva.attention import _on_grid, layer_activity, tower_attention
 from igva.errors import UserError
 from igva.model.configuration_igva import IgvaConfig
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.vision_ensemble import EnsembleVisionConfig, prepare_pixels
 from igva.model.vision_layers import VisionLayers
 from igva.serve.attention_maps import attention_maps
-from igva.study.attention import _on_grid, layer_activity, principal_colors, similarity, tower_attention
-from igva.study.attention_study import layer_table, seen_picture, study_attention
+from igva.study.attention import layer_table, principal_colors, seen_picture, similarity, study_attention
 from igva.testing import (
     ENSEMBLE,
     TOWERS,
@@ -136,7 +136,7 @@ def test_similarity():
 
 
 def test_layer_table():
-    from igva.study.attention import Attention
+    from igva.attention import Attention
 
     keys = torch.tensor([[[0.5, 0.1, 0.4, 0.0, 0.0, 0.0]], [[0.2, 0.0, 0.2, 0.2, 0.2, 0.2]]])
     table = layer_table(Attention(keys, prefix=2, layers=(1, 2)))

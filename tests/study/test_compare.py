@@ -6,11 +6,11 @@ import random
 
 import pytest
 
+from igva.data.questions import Question
 from igva.errors import UserError
-from igva.eval.questions import Question
 from igva.eval.statistics import mcnemar
-from igva.study.compare import Run, compare_runs, read_run, study_compare, verdict
-from igva.study.paired import compare_questions, compare_scores
+from igva.study.compare import compare_runs, read_run, study_compare, verdict
+from igva.study.paired import Run, compare_questions, compare_scores
 
 NAMES = {"before": "old", "after": "new"}
 

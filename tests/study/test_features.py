@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from igva.study.features import LayerFeatures
+from igva.study.readout import LayerFeatures
 from igva.testing import ENSEMBLE, tiny_model, tiny_processor
 
 

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
+from igva.data.questions import Question as Item
 from igva.model.fusions import build_fusion
-from igva.study.items import Item
 from igva.study.readout import AnswerSheet, Readout, ReadoutSettings, ReadoutTrial
 
 SMALL = ReadoutSettings(steps=120, batch_size=32, width=32, blocks=1, learning_rate=3e-3, fusion_lr=3e-3)
@@ -63,7 +63,7 @@ def test_only_allowed_answers_are_given():
     assert sheet.texts == ["red", "green", "blue", "white"] and sheet.open == ["red", "green"]
     barred = sheet.barred([closed, open_item])
     assert barred.tolist() == [[0, -math.inf, 0, -math.inf], [0, 0, -math.inf, -math.inf]]
-    assert sheet.place("blue") == 2 and sheet.place("purple") == -1
+    assert sheet.number("blue") == 2 and sheet.number("purple") == -1
 
 
 def test_padding_of_the_question_does_not_matter():

@@ -10,8 +10,8 @@ from PIL import Image
 
 from igva.errors import UserError
 from igva.plot import new_figure
-from igva.study.report import Figure, Table, text_table, write_report
-from igva.study.report_parts import format_column
+from igva.study.report import Figure, write_report
+from igva.tables import Table, format_column, text_table
 
 pytest.importorskip("matplotlib")
 

@@ -12,9 +12,9 @@ from igva.study.fusions import readout_run as fusion_run
 from igva.study.fusions import study_fusions
 from igva.study.layers import parse_layers, study_layers
 from igva.study.layers import readout_run as layer_run
+from igva.study.paired import holm
 from igva.study.readout import ReadoutSettings
-from igva.study.standings import holm, mean_and_error
-from igva.study.variants import parse_variants
+from igva.study.trials import mean_and_error, parse_variants
 
 SMALL = ReadoutSettings(steps=100, batch_size=32, width=32, blocks=1, learning_rate=3e-3, fusion_lr=3e-3)
 SETTINGS = {"form": "readout", "train_questions": 384}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from igva.errors import UserError
-from igva.study.variants import Variant, align_variant, parse_variant, parse_variants
+from igva.study.trials import Variant, align_variant, parse_variant, parse_variants
 
 
 def test_options_are_yaml():

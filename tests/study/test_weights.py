@@ -6,25 +6,34 @@ import json
 import pytest
 import torch
 
+from igva.data.questions import read_questions
 from igva.errors import UserError
-from igva.eval.questions import read_questions
 from igva.eval.run import fingerprint
+from igva.layer_names import group_names
 from igva.model.fusion_mean import MeanFusion
 from igva.model.fusions import fusion_names
-from igva.study.counterfactuals import ALIKE, ANSWERS, AS_IS, SWAPPED, answer_all, conditions
-from igva.study.swaps import KINDS, OTHER_PICTURE, OTHER_TASK, SAME_TASK, swaps
-from igva.study.weights import (
+from igva.study.counterfactuals import (
+    ALIKE,
+    ANSWERS,
+    AS_IS,
+    SWAPPED,
     alike,
-    entropy,
-    explained_variance,
+    answer_all,
+    conditions,
     forced_weights,
-    group_names,
     only,
-    total_variation,
-    weigh,
     without,
 )
-from igva.study.weights_study import study_weights
+from igva.study.weights import study_weights, swaps, weigh
+from igva.study.weights_results import (
+    KINDS,
+    OTHER_PICTURE,
+    OTHER_TASK,
+    SAME_TASK,
+    entropy,
+    explained_variance,
+    total_variation,
+)
 from igva.testing import tiny_model, tiny_processor
 
 WORDS = {"color": "What color is it?", "count": "How many are there?", "name": "Name the thing."}

@@ -29,10 +29,10 @@ def main(args: argparse.Namespace) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     from igva.answering import load, resolve_model
-    from igva.eval.questions import pick_questions, read_questions
+    from igva.data.questions import pick_questions, read_questions
     from igva.eval.run import evaluate
     from igva.study.compare import comparison_table, study_compare, verdict
-    from igva.study.report import text_table
+    from igva.tables import text_table
 
     out = Path(args.out)
     questions = pick_questions(read_questions(Path(args.data), args.category_field), args.limit)
@@ -52,8 +52,8 @@ def main(args: argparse.Namespace) -> None:
         evaluate(model, processor, questions, folder, batch_size=args.batch_size, max_new_tokens=args.max_new_tokens)
 
     answers = {side: lambda folder, side=side: answer(side, folder) for side in names}
-    report, found = study_compare(questions, out, answers, names, {**names, **settings})
-    print(text_table(comparison_table(found)))
+    report, comparison = study_compare(questions, out, answers, names, {**names, **settings})
+    print(text_table(comparison_table(comparison)))
     print()
-    print("\n".join(verdict(found, names)))
+    print("\n".join(verdict(comparison, names)))
     print(f"report: {report}")

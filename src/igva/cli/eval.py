@@ -58,12 +58,12 @@ def main(args: argparse.Namespace) -> None:
         _run_lmms(args)
         return
     from igva.answering import load
+    from igva.data.questions import pick_questions, read_questions, with_format
     from igva.eval.metrics import check_questions
-    from igva.eval.questions import pick_questions, read_questions, with_format
     from igva.eval.report import answer_table, draw_scores, figure_lines, score_table
     from igva.eval.run import evaluate, read_graded
     from igva.plot import save_figure
-    from igva.study.report import text_table
+    from igva.tables import text_table
 
     everything = [one for file in _files(args) for one in read_questions(file, args.category_field)]
     questions = pick_questions(everything, args.limit)

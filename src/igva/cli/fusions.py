@@ -20,7 +20,7 @@ def main(args: argparse.Namespace) -> None:
     from igva.errors import UserError
     from igva.model.fusions import fusion_class, fusion_names
     from igva.study.cost import SETTINGS, fusion_cost
-    from igva.study.report import Cell, Table, text_table
+    from igva.tables import Cell, Table, text_table
 
     setting = SETTINGS[args.vision]
     for name in args.names:

@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     from igva.answering import load
-    from igva.study.attention_study import study_attention
+    from igva.study.attention import study_attention
 
     model, processor = load(args.model, args.device, args.dtype)
     report = study_attention(

@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> None:
     from igva.errors import UserError
     from igva.layer_names import layer_names
     from igva.study.fusions import readout_run, study_fusions
-    from igva.study.variants import parse_variants
+    from igva.study.trials import parse_variants
 
     options.check_counts(args)
     train, test = options.read_data(args)
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     if args.recipe:
         from igva.study.full import full_run
 
-        run = full_run(args.recipe, args.set, options.evaluation_questions(args, test), Path(args.out), dims)
+        run = full_run(args.recipe, args.set, test, Path(args.out), dims)
     else:
         from igva.study.readout import gather
 

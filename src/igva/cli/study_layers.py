@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
     if args.recipe:
         from igva.study.full import full_run
 
-        run = full_run(args.recipe, args.set, options.evaluation_questions(args, test), Path(args.out), dims)
+        run = full_run(args.recipe, args.set, test, Path(args.out), dims)
     else:
         from igva.study.readout import gather
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from igva.cli.counts import at_least_one
 
 if TYPE_CHECKING:
-    from igva.study.items import Item
+    from igva.data.questions import Question
     from igva.study.readout import ReadoutSettings
 
 
@@ -67,26 +67,31 @@ def check_counts(args: argparse.Namespace) -> None:
         raise UserError(f"--width {args.width}: use a multiple of 4")
 
 
-def read_data(args: argparse.Namespace) -> tuple[list[Item], list[Item]]:
-    """Training and test items, the first of tasks that are tested; the answer of a closed question is a choice.
+def read_data(args: argparse.Namespace) -> tuple[list[Question], list[Question]]:
+    """Training and test questions, the first of tasks that are tested; the answer of a closed question is a choice.
+
+    Whole models are asked the test questions as ``igva eval`` does; a readout gets them bare.
 
     Raises:
         UserError: a file is missing, malformed or empty, or a question is of both.
     """
+    from igva.data.questions import pick, read_questions, read_turns
     from igva.errors import UserError
-    from igva.study.items import of_tested_tasks, pick, read_items
+    from igva.model.processing_igva import instruction_text
+    from igva.study.readout import of_tested_tasks
 
-    test = pick(read_items(args.test, args.category_field), args.test_limit)
-    train = pick(of_tested_tasks(read_items(args.train, args.category_field), test), args.train_limit)
-    for item in (*train, *test):
-        if item.choices and item.answer not in item.choices:
-            raise UserError(f"question {item.id}: its answer {item.answer!r} is not among its choices")
-    shared = {(str(item.image), item.question) for item in train} & {(str(item.image), item.question) for item in test}
-    if shared:
+    read_test = read_questions if args.recipe else read_turns
+    test = pick(read_test(args.test, args.category_field), args.test_limit)
+    train = pick(of_tested_tasks(read_turns(args.train, args.category_field), test), args.train_limit)
+    for question in (*train, *test):
+        if question.choices and question.answer not in question.choices:
+            raise UserError(f"question {question.id}: its answer {question.answer!r} is not among its choices")
+    asked = [{(str(q.image), instruction_text(q.question)) for q in questions} for questions in (train, test)]
+    if shared := asked[0] & asked[1]:
         raise UserError(
             f"{len(shared)} questions are in both --train and --test, such as {min(shared)[1]!r}: part them"
         )
-    if len({item.id for item in test}) < len(test):
+    if len({question.id for question in test}) < len(test):
         raise UserError(f"{args.test}: two questions have the same id")
     return train, test
 
@@ -136,7 +141,7 @@ def readout_settings(args: argparse.Namespace) -> ReadoutSettings:
     )
 
 
-def describe(args: argparse.Namespace, train: list[Item], test: list[Item], readout: Any) -> dict[str, Any]:
+def describe(args: argparse.Namespace, train: list[Question], test: list[Question], readout: Any) -> dict[str, Any]:
     """What all runs of the study share."""
     import dataclasses
 
@@ -161,14 +166,6 @@ def describe(args: argparse.Namespace, train: list[Item], test: list[Item], read
         "readout": {} if args.recipe else dataclasses.asdict(readout),
         "igva": __version__,
     }
-
-
-def evaluation_questions(args: argparse.Namespace, test: list[Item]) -> list[Any]:
-    """The test items as the evaluation asks them."""
-    from igva.eval.questions import read_questions
-
-    wanted = {item.id for item in test}
-    return [question for question in read_questions(Path(args.test)) if question.id in wanted]
 
 
 def cells(args: argparse.Namespace) -> Path | None:

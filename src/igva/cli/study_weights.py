@@ -35,9 +35,9 @@ def main(args: argparse.Namespace) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     from igva.answering import load
-    from igva.eval.questions import pick_questions, read_questions
+    from igva.data.questions import pick_questions, read_questions
     from igva.eval.run import fingerprint, question_hash
-    from igva.study.weights_study import study_weights
+    from igva.study.weights import study_weights
 
     questions = pick_questions(read_questions(Path(args.data), args.category_field), args.limit)
     model, processor = load(args.model, args.device, args.dtype)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from igva.data.images import open_image
+from igva.data.images import ImageSource, open_image
 from igva.eval.parsing import Box
 
 
@@ -20,7 +18,7 @@ def union_share(first: Box, second: Box) -> float:
     return common / (area(first) + area(second) - common)
 
 
-def to_pixels(box: Box, image: Path) -> Box:
+def to_pixels(box: Box, image: ImageSource) -> Box:
     """A box whose numbers are all at most 1 as pixels of the picture; any other is in pixels already."""
     if max(box) > 1:
         return box

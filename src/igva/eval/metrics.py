@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from igva.data.questions import Question, item_of
 from igva.errors import UserError
 from igva.eval import normalise, parsing
 from igva.eval.boxes import to_pixels, union_share
-from igva.eval.questions import Question, item_of
 
 ANLS_THRESHOLD = 0.5  # Biten et al. 2019
 BOX_THRESHOLD = 0.5  # Yu et al. 2016

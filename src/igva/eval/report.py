@@ -7,7 +7,7 @@ from typing import Any
 
 from igva.eval.metrics import Graded
 from igva.plot import new_figure
-from igva.study.report import Cell, Table
+from igva.tables import Cell, Table
 
 COLUMNS = ["category", "task", "accuracy", "low", "high", "chance", "n", "unparsed"]
 

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from igva.answering import answer_chats, user_turn
 from igva.checkpoints.store import write_errors
 from igva.data.images import image_bytes, open_image
+from igva.data.questions import Question
 from igva.errors import UserError
 from igva.eval.metrics import METRICS, Graded, check_questions
-from igva.eval.questions import Question
 from igva.eval.scoring import grade_all, summarise
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor

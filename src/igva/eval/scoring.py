@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from igva.data.questions import Question
 from igva.eval.metrics import METRICS, Graded
-from igva.eval.questions import Question
 from igva.eval.statistics import mean_interval, mean_of_means_interval, proportion_interval
 
 

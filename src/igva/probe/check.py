@@ -1,12 +1,11 @@
 """Whether questions can be answered without their pictures: two guessers that never see one.
 
 The majority guesser gives the answer that was most often right in training for the same wording; the blind learner is a
-conditional logit over the choices, on the question's words, the choice, its place and whether the question names it.
+conditional logit over the choices, on the question's words, the choice, its position and whether the question names it.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import zlib
@@ -14,13 +13,15 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from igva.data.imagined import FIELD
+from igva.data.questions import Question, conversation_questions, entry_question, read_entries
+from igva.data.records import check_entry
 from igva.errors import UserError
-from igva.probe.vocabulary import SUFFIX
+from igva.model.processing_igva import instruction_text
 
 TABLE = 1 << 20  # hashed features
 MARGIN = 5.0  # points above chance that are too many
@@ -30,7 +31,7 @@ EPOCHS, RATE = 6, 0.3
 
 @dataclass(frozen=True)
 class Blind:
-    """A question without its picture."""
+    """What a guesser is given of a question: neither its picture nor a name that could tell which one it was."""
 
     question: str
     answer: str
@@ -57,42 +58,30 @@ class Verdict:
 
 
 def read_train(path: Path) -> list[Blind]:
-    """The questions of ``data.json``; raises ``UserError`` where it is missing or none of the suite's."""
-    rows = []
-    for record in _load(path):
-        if record.get("imagined"):  # about what is not in the picture: never tested
-            continue
-        turns = record.get("conversations") or []
-        pairs = zip(turns[::2], turns[1::2], record.get("choices") or [], strict=False)
-        for human, gpt, choices in pairs:
-            if not choices:  # told in words of one's own: never tested
-                continue
-            text = human["value"].removeprefix("<image>\n").removesuffix(SUFFIX)
-            rows.append(Blind(text, gpt["value"], tuple(choices), record["task"]))
-    return _found(rows, path)
+    """The questions of ``data.json``; raises ``UserError`` where it is missing, malformed or not a suite's."""
+    questions: list[Question] = []
+    for number, entry in enumerate(read_entries(path)):
+        check_entry(entry, f"{path}, entry {number}")
+        if entry.get("conversations") and not entry.get(FIELD):  # what is not in the picture is never tested
+            questions += conversation_questions({"image": "unseen", **entry}, number, path)
+    return _guessable(questions, path)
 
 
 def read_test(path: Path) -> list[Blind]:
-    """The questions of ``questions.json``; raises ``UserError`` where it is missing or none of the suite's."""
-    entries = [entry for entry in _load(path) if entry.get("choices")]
-    return _found([Blind(e["question"], e["answer"], tuple(e["choices"]), e["task"]) for e in entries], path)
+    """The questions of ``questions.json``; raises ``UserError`` where it is missing, malformed or not a suite's."""
+    questions: list[Question] = []
+    for number, entry in enumerate(read_entries(path)):
+        check_entry(entry, f"{path}, entry {number}")
+        if entry.get("choices"):
+            questions.append(entry_question(entry, number, path))
+    return _guessable(questions, path)
 
 
-def _load(path: Path) -> list[dict[str, Any]]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: make it with `igva probe build`") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
-    if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
-        raise UserError(f"{path}: a list of questions or conversations is expected")
-    return data
-
-
-def _found(rows: list[Blind], path: Path) -> list[Blind]:
+def _guessable(questions: Sequence[Question], path: Path) -> list[Blind]:
+    """Those with choices: what is described in free words is never tested."""
+    rows = [Blind(instruction_text(q.question), q.answer, q.choices, q.task) for q in questions if q.choices]
     if not rows:
-        raise UserError(f"{path} has no questions with choices: give a file of `igva probe build`")
+        raise UserError(f"{path} has no questions with choices: give a list of questions of `igva probe build`")
     return rows
 
 
@@ -103,8 +92,8 @@ def check(train: Sequence[Blind], test: Sequence[Blind]) -> list[Verdict]:
     majority, learner = _Majority(train), _Learner()
     order = np.random.default_rng(0)
     for epoch in tqdm(range(EPOCHS), desc="blind learner", unit="pass"):
-        for place in order.permutation(len(train)):
-            learner.learn(train[place], RATE / (1 + epoch))
+        for index in order.permutation(len(train)):
+            learner.learn(train[index], RATE / (1 + epoch))
     tasks: dict[str, list[Blind]] = defaultdict(list)
     for row in test:
         tasks[row.task].append(row)
@@ -116,8 +105,8 @@ def _judge(task: str, rows: list[Blind], majority: _Majority, learner: _Learner)
     shares = [sum(guesser.guess(row) == row.answer for row in rows) / len(rows) for guesser in (majority, learner)]
     error = math.sqrt(chance * (1 - chance) / len(rows))
     leaks = max(shares) - chance > max(MARGIN / 100, ERRORS * error)
-    told = [round(100 * value, 1) for value in (chance, *shares, error)]
-    return Verdict(task, len(rows), told[0], told[1], told[2], told[3], leaks)
+    percents = [round(100 * value, 1) for value in (chance, *shares, error)]
+    return Verdict(task, len(rows), percents[0], percents[1], percents[2], percents[3], leaks)
 
 
 class _Majority:
@@ -136,7 +125,7 @@ class _Majority:
         return f"{row.task}\0{wording}", row.task
 
     def _role(self, row: Blind, choice: str) -> str:
-        """A choice by its text where the list is the task's own, by its place where it changes."""
+        """A choice by its text where the list is the task's own, by its position where it changes."""
         return choice if len(row.choices) > 4 or choice in ("yes", "no") else f"#{row.choices.index(choice)}"
 
     def guess(self, row: Blind) -> str:
@@ -155,26 +144,26 @@ class _Learner:
         self.weights: NDArray[np.float64] = np.zeros(TABLE)
 
     def features(self, row: Blind) -> NDArray[np.int64]:
-        """Places in the table: one line per choice."""
+        """Indices into the table: one line per choice."""
         question = row.question.lower()
         words = re.findall(r"[\w']+", question)[:24]
         heads = [zlib.crc32(f"{row.task}\0{word}".encode()) for word in ("", *words)]
         lines = []
-        for place, choice in enumerate(row.choices):
+        for index, choice in enumerate(row.choices):
             named = question.find(choice)
             before = sum(0 <= question.find(other) < named for other in row.choices) if len(row.choices) <= 4 else 0
             tail = zlib.crc32(f"{choice}".encode())
-            own = [zlib.crc32(f"{row.task}\0{place if len(row.choices) <= 8 else ''}\0{named >= 0}\0{before}".encode())]
+            own = [zlib.crc32(f"{row.task}\0{index if len(row.choices) <= 8 else ''}\0{named >= 0}\0{before}".encode())]
             lines.append([*((head * 31 + tail) % TABLE for head in heads), *(h % TABLE for h in own)])
         return np.array(lines)
 
     def learn(self, row: Blind, rate: float) -> None:
-        places = self.features(row)
-        scores = self.weights[places].sum(axis=1)
+        indices = self.features(row)
+        scores = self.weights[indices].sum(axis=1)
         shares = np.exp(scores - scores.max())
         shares /= shares.sum()
         shares[row.choices.index(row.answer)] -= 1
-        np.subtract.at(self.weights, places, rate / places.shape[1] * shares[:, None])
+        np.subtract.at(self.weights, indices, rate / indices.shape[1] * shares[:, None])
 
     def guess(self, row: Blind) -> str:
         return row.choices[int(self.weights[self.features(row)].sum(axis=1).argmax())]

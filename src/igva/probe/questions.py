@@ -12,7 +12,11 @@ COUNTS = ("1", "2", "3", "4", "5")
 
 @dataclass(frozen=True)
 class Question:
-    """One question; ``answer`` (lower case) is one of ``choices``, the closed list it is judged by."""
+    """One question; ``answer`` (lower case) is one of ``choices``, the closed list it is judged by.
+
+    It is what is asked about a scene while the scene is drawn: a turn of a conversation, without the picture's file
+    and an id. What is read back from the files written is ``igva.data.questions.Question``.
+    """
 
     task: str
     question: str

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from igva.attention import tower_attention
 from igva.errors import UserError
 from igva.layer_names import layer_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.serve.failure import Refusal
-from igva.study.attention import tower_attention
 
 
 def attention_maps(model: IgvaForConditionalGeneration, pixels: Tensor) -> dict[str, Any]:

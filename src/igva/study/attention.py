@@ -1,173 +1,241 @@
-"""What each layer of a vision tower attends to on one picture, and how alike its patches are.
+"""``igva study attention``: what each layer of a vision tower attends to on one picture, drawn and in numbers.
 
-Letters: ``L`` encoder layers, ``A`` heads, ``P`` prefix tokens (CLS, registers), ``N`` patches, ``S = P + N``,
-``G`` layer groups, ``D`` vision width.
+The maps are those of the paper's first figure (arXiv 2501.08443). Letters: ``L`` layers, ``G`` layer groups, ``N``
+patches, ``D`` vision width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from igva.attention import Attention, to_grid, tower_attention
+from igva.checkpoints.store import write_errors
 from igva.errors import UserError
+from igva.layer_names import group_label, layer_label, layer_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
-from igva.model.vision_ensemble import EnsembleVisionConfig
-from igva.model.vision_layers import Tap, VisionLayers, encoder_blocks
+from igva.model.processing_igva import IgvaProcessor
+from igva.model.vision_layers import VisionLayers, split_layers
+from igva.plot import new_figure, stacked
+from igva.study.report import Figure, write_report
+from igva.study.weights import sentence_vectors
+from igva.tables import Cell, Table
+
+MAPS = "attention.safetensors"
+
+
+def study_attention(
+    model: IgvaForConditionalGeneration,
+    processor: IgvaProcessor,
+    picture: Image.Image,
+    out: Path,
+    *,
+    question: str | None = None,
+    point: tuple[float, float] = (0.5, 0.5),
+    settings: dict[str, Any],
+) -> Path:
+    """Draw what each layer attends to; returns the report's path.
+
+    Args:
+        question: also show how the fusion weighs the layer groups for it.
+        point: across and down in 0..1, the patch whose likeness to the others is drawn.
+
+    Raises:
+        UserError: the tower gives no attention weights, the point is outside the picture, or the fusion cannot weigh
+            for a question.
+    """
+    if not all(0 <= value <= 1 for value in point):
+        raise UserError(f"--point {point[0]:g} {point[1]:g} is outside the picture: use numbers from 0 to 1")
+    fusion = model.model.fusion
+    groups = fusion.layer_groups or split_layers(fusion.dims.num_layers, min(4, fusion.dims.num_layers))
+    named = layer_names(model.config)
+    names = [group_label(group, named) for group in groups]
+    pixels = processor.prepare_images([picture])
+    attention, means = tower_attention(model, pixels, [*fusion.taps, *groups])
+    taps = len(fusion.taps)
+    weights = None
+    if question is not None:
+        weights = _weights(
+            model, processor, VisionLayers(means.patches[:, :taps], means.descriptors[:, :taps]), question
+        )
+    patches = means.patches[0, taps:].float().cpu()
+    colors = principal_colors(patches)
+    side = colors.shape[1]
+    cell = (min(int(point[1] * side), side - 1), min(int(point[0] * side), side - 1))
+    alike = similarity(patches, *cell)
+    seen, maps = seen_picture(processor, pixels), attention.maps()
+    grouped = torch.stack([_group_map(attention, maps, group) for group in groups])
+    figures = [
+        Figure(
+            "attention",
+            "What each layer attends to",
+            draw_layers(seen, maps, [layer_label(layer, named) for layer in attention.layers]),
+            f"{attention.what} over the patches, mean over the heads; every map has a scale of its own.",
+        ),
+        Figure(
+            "groups",
+            "Layer groups",
+            draw_groups(seen, names, grouped, colors, alike, cell, weights),
+            "Principal components: the first three of a group's patches as red, green and blue. Likeness: cosine with "
+            "the marked patch.",
+        ),
+    ]
+    if question is not None and weights is not None:
+        mixed = torch.einsum("k,kxy->xy", torch.tensor(weights), grouped)
+        figures.insert(0, Figure("weights", "Layer weights", draw_weighed(seen, names, weights, mixed, question)))
+    with write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        _save(out / MAPS, attention, colors, alike, weights)
+    return write_report(
+        out,
+        title="What each layer attends to",
+        summary=findings(layer_reaches(attention, named), attention, names, weights, question),
+        tables=[layer_table(attention, named)],
+        figures=figures,
+        settings=settings,
+    )
+
+
+def _group_map(attention: Attention, maps: Tensor, group: Sequence[int]) -> Tensor:
+    """The mean map of a group's layers, ``(side, side)``; nothing anywhere where none of them attends."""
+    rows = [attention.layers.index(layer) for layer in group if layer in attention.layers]
+    return maps[rows].mean(dim=0) if rows else torch.zeros_like(maps[0])
+
+
+def _weights(
+    model: IgvaForConditionalGeneration, processor: IgvaProcessor, layers: VisionLayers, question: str
+) -> list[float]:
+    if not question.strip():
+        raise UserError("the question is empty: say what you want to know about the picture")
+    if not model.model.fusion.layer_groups:
+        raise UserError(f"fusion {model.config.fusion!r} has no layer weights: leave --question out")
+    vectors = sentence_vectors(model, processor, [question])
+    if vectors is None and model.model.fusion.needs_instruction:
+        raise UserError("the model was saved without a sentence encoder: leave --question out")
+    with torch.inference_mode():
+        features = model.get_image_features(
+            layer_patches=layers.patches, layer_descriptors=layers.descriptors, instruction_embeds=vectors
+        )
+    given = features.fusion_weights
+    if given is None:
+        raise UserError(f"fusion {model.config.fusion!r} gives no layer weights: leave --question out")
+    rows: list[float] = given.float().flatten(0, -2).mean(dim=0).tolist()
+    return rows
+
+
+def seen_picture(processor: IgvaProcessor, pixels: Tensor) -> Tensor:
+    """The picture the tower sees, padded, resized and cropped: ``(1, 3, height, width)`` → ``(height, width, 3)``."""
+    settings = processor.image_processor
+    mean, std = (
+        torch.tensor(value if getattr(settings, "do_normalize", True) and value else default)
+        for value, default in (
+            (getattr(settings, "image_mean", None), (0.0, 0.0, 0.0)),
+            (getattr(settings, "image_std", None), (1.0, 1.0, 1.0)),
+        )
+    )
+    return (pixels[0].float().cpu() * std[:, None, None] + mean[:, None, None]).clamp(0, 1).permute(1, 2, 0)
 
 
 @dataclass(frozen=True)
-class Attention:
-    """Where a tower looks.
+class Reach:
+    """How one layer's attention is spread, in percent to two digits (the last to one).
 
     Attributes:
-        keys: ``(L, A, S)``, per layer and head the attention over all tokens, prefix first; each row sums to 1. It is
-            the CLS token's, or the mean over all patches for towers without one. Of a tower of several encoders it is
-            the mean over the heads (``A`` is 1) on the cells of the common grid.
-        prefix: ``P``; of several encoders the most that one has, the others' are filled up with zeros.
-        layers: which layers these are, ``L`` numbers: those of convolutional encoders have no attention.
-        source: whose attention it is, in words.
-        activity: there is no attention, since no encoder is a transformer; this is how far each patch lies from the
-            mean of all, as a share of the whole (``A`` is 1).
+        layer: its number, or its name.
+        on_cls, on_registers: what these prefix tokens get; None where the tower has none.
+        on_patches: what all patches get.
+        spread: entropy over the patches, 1 where all get alike; None of a single patch.
+        half_on: the smallest share of the patches that holds half of what the patches get.
     """
 
-    keys: Tensor
-    prefix: int
-    layers: tuple[int, ...]
-    source: str = "the CLS token"
-    activity: bool = False
-
-    @property
-    def what(self) -> str:
-        """What it is, in words."""
-        if self.activity:
-            return "Activity (how far a patch lies from the mean of all)"
-        return f"Attention of {self.source}"
-
-    def maps(self) -> Tensor:
-        """Mean over the heads on the patches, ``(L, side, side)``; what falls on the prefix is left out."""
-        return to_grid(self.keys.mean(dim=1)[:, self.prefix :])
+    layer: str | int
+    on_cls: float | None
+    on_registers: float | None
+    on_patches: float
+    spread: float | None
+    half_on: float
 
 
-def to_grid(patches: Tensor) -> Tensor:
-    """``(n, N, …)`` → ``(n, side, side, …)``; the grid is square."""
-    side = int(patches.shape[1] ** 0.5)
-    return patches.unflatten(1, (side, side))
+def layer_reaches(attention: Attention, named: Sequence[str] | None = None) -> list[Reach]:
+    """Per layer: what the prefix tokens get, and how far the rest is spread over the patches."""
+    reaches = []
+    for layer, key in zip(attention.layers, attention.keys.double().mean(dim=1), strict=True):
+        patches = key[attention.prefix :]
+        shares = patches / patches.sum()
+        spread = float(torch.special.entr(shares).sum()) / math.log(len(shares)) if len(shares) > 1 else None
+        running = shares.sort(descending=True).values.cumsum(dim=0)
+        half = int((running < 0.5).sum()) + 1  # patches that hold half of it
+        registers = key[1 : attention.prefix]
+        reaches.append(
+            Reach(
+                layer=layer if named is None else layer_label(layer, named).removeprefix("layer "),
+                on_cls=round(100 * float(key[0]), 2) if attention.prefix else None,
+                on_registers=round(100 * float(registers.sum()), 2) if len(registers) else None,
+                on_patches=round(100 * float(patches.sum()), 2),
+                spread=None if spread is None else round(spread, 4),
+                half_on=round(100 * half / len(shares), 1),
+            )
+        )
+    return reaches
 
 
-@torch.inference_mode()
-def tower_attention(
-    model: IgvaForConditionalGeneration, pixel_values: Tensor, taps: Sequence[Tap]
-) -> tuple[Attention, VisionLayers]:
-    """Run the tower once over one picture, ``(1, 3, height, width)``.
-
-    The attention is read as each block computes it: the (A, S, S) matrices of one layer at most are held.
-
-    Returns:
-        The attention of every layer (or its activity, see ``Attention``), and the layer means of ``taps``.
-
-    Raises:
-        UserError: the tower gives no attention weights.
-    """
-    tower, watched = model.model.vision_tower, _watched(model)
-    if not watched:
-        layers = range(1, int(model.config.vision.num_hidden_layers) + 1)
-        means = model.model.encode_image_layers(pixel_values.to(model.device), [*taps, *((n,) for n in layers)])
-        single = VisionLayers(means.patches[:, len(taps) :], means.descriptors[:, len(taps) :])
-        return layer_activity(single), VisionLayers(means.patches[:, : len(taps)], means.descriptors[:, : len(taps)])
-    rows: dict[int, Tensor] = {}
-    with ExitStack() as stack:
-        for layer, (block, patches) in watched.items():
-            for module in block.modules():
-
-                def note(module: nn.Module, args: Any, output: Any, layer: int = layer, patches: int = patches) -> None:
-                    matrix = _attention_matrix(output, patches)
-                    if matrix is not None and layer not in rows:
-                        own = matrix[0, :, 0] if matrix.shape[-1] > patches else matrix[0].mean(dim=1)
-                        rows[layer] = own.float().cpu()
-
-                stack.callback(module.register_forward_hook(note).remove)
-        for encoder in _transformers(model):
-            stack.enter_context(_eager(encoder))
-        wanted = list(taps)
-        if isinstance(model.config.vision, EnsembleVisionConfig):
-            wanted += [(layer,) for layer in watched]  # an encoder none of whose layers is wanted does not run
-        means = model.model.encode_image_layers(pixel_values.to(model.device), wanted)
-    if not rows or rows.keys() != watched.keys():
-        raise UserError(f"the vision tower {type(tower).__name__} gives no attention weights: there is nothing to draw")
-    means = VisionLayers(means.patches[:, : len(taps)], means.descriptors[:, : len(taps)])
-    prefixes = {layer: rows[layer].shape[-1] - patches for layer, (_, patches) in watched.items()}
-    prefix, numbers = max(prefixes.values()), tuple(watched)
-    source = "the CLS token" if prefix else "the patches, on average"
-    if not isinstance(model.config.vision, EnsembleVisionConfig):
-        return Attention(torch.stack([rows[layer] for layer in numbers]), prefix, numbers, source), means
-    if 0 in prefixes.values() and prefix:
-        source = "the CLS token (where an encoder has none, of its patches, on average)"
-    side = model.config.vision.grid
-    keys = [_on_grid(rows[layer].mean(dim=0), prefixes[layer], prefix, side) for layer in numbers]
-    return Attention(torch.stack(keys)[:, None], prefix, numbers, source), means
+def layer_table(attention: Attention, named: Sequence[str] | None = None) -> Table:
+    """A row per layer; columns of prefix tokens only where the tower has them."""
+    columns = {"layer": "layer", "on_cls": "on CLS, %", "on_registers": "on registers, %"}
+    columns |= {"on_patches": "on patches, %", "spread": "spread", "half_on": "half on, % of patches"}
+    if attention.prefix < 1:
+        del columns["on_cls"]
+    if attention.prefix < 2:
+        del columns["on_registers"]
+    rows: list[list[Cell]] = [[getattr(reach, name) for name in columns] for reach in layer_reaches(attention, named)]
+    return Table(
+        "layers",
+        "Attention per layer",
+        list(columns.values()),
+        rows,
+        f"{attention.what}. Spread: entropy over the patches, 1 where all get alike. Half on: the "
+        "smallest share of the patches that holds half of what the patches get.",
+    )
 
 
-def _transformers(model: IgvaForConditionalGeneration) -> list[Any]:
-    """The tower, or those of its encoders that have attention."""
-    tower, config = model.model.vision_tower, model.config.vision
-    if not isinstance(config, EnsembleVisionConfig):
-        return [tower]
-    return [encoder for part, encoder in zip(config.parts(), tower.encoders, strict=True) if part.patches is not None]
+def findings(
+    reaches: Sequence[Reach],
+    attention: Attention,
+    names: Sequence[str],
+    weights: Sequence[float] | None,
+    question: str | None,
+) -> list[str]:
+    """What the maps show, in numbers."""
+    by_gathering = sorted(reaches, key=lambda reach: reach.half_on)
+    sharp, wide = by_gathering[0], by_gathering[-1]
+    lines = [
+        f"{attention.what}: most gathered in layer {sharp.layer}, where half of it lies on {sharp.half_on} % "
+        f"of the patches, and most spread in layer {wide.layer} ({wide.half_on} %)."
+    ]
+    if attention.prefix:
+        own = max(reaches, key=lambda reach: reach.on_cls or 0)
+        lines.append(f"Of what it gives, the CLS token itself gets most in layer {own.layer}: {own.on_cls} %.")
+    if weights is not None:
+        shares = ", ".join(f"{name} {100 * weight:.1f} %" for name, weight in zip(names, weights, strict=True))
+        lines.append(f"For “{question}” the layers are weighed: {shares}.")
+    return lines
 
 
-def _watched(model: IgvaForConditionalGeneration) -> dict[int, tuple[nn.Module, int]]:
-    """Layer → the block whose attention it has, and how many patches that sees; only layers of transformers."""
-    tower, config = model.model.vision_tower, model.config.vision
-    if not isinstance(config, EnsembleVisionConfig):
-        blocks = encoder_blocks(tower, int(config.num_hidden_layers))
-        return {layer: (block, int(model.config.num_patches)) for layer, block in enumerate(blocks, start=1)}
-    found, before = {}, 0
-    for part, encoder in zip(config.parts(), tower.encoders, strict=True):
-        if part.patches is not None:
-            blocks = encoder_blocks(encoder, int(encoder.config.num_hidden_layers))
-            for number, layer in enumerate(part.layers, start=before + 1):
-                found[number] = (blocks[layer - 1], part.patches**2)
-        before += len(part.layers)
-    return found
-
-
-def _on_grid(row: Tensor, prefix: int, wanted: int, side: int) -> Tensor:
-    """Attention ``(P + N,)`` of an encoder with its own grid → ``(wanted + side²,)``; what it sums to stays."""
-    patches = to_grid(row[None, prefix:])  # (1, its side, its side)
-    cells = nn.functional.adaptive_avg_pool2d(patches, side) * (patches.numel() / side**2)
-    return torch.cat([row[:prefix], row.new_zeros(wanted - prefix), cells.flatten()])
-
-
-def layer_activity(layers: VisionLayers) -> Attention:
-    """Of each tap of one picture, ``(1, T, N, D)``, how far the patches lie from their mean, as shares of the whole."""
-    patches = layers.patches[0].float()  # (T, N, D)
-    far = (patches - patches.mean(dim=1, keepdim=True)).norm(dim=-1).clamp_min(1e-9)
-    shares = far / far.sum(dim=1, keepdim=True)
-    return Attention(shares[:, None].cpu(), prefix=0, layers=tuple(range(1, len(shares) + 1)), activity=True)
-
-
-def _attention_matrix(output: Any, patches: int) -> Tensor | None:
-    """The weights ``(1, A, S, S)`` where a module's output has them beside its states."""
-    for part in output if isinstance(output, tuple) else ():
-        if torch.is_tensor(part) and part.dim() == 4 and part.shape[-1] == part.shape[-2] >= patches:
-            return part
-    return None
-
-
-@contextmanager
-def _eager(encoder: Any) -> Iterator[None]:
-    """The fused kernels never hold the weights; inside this the encoder does without them."""
-    before = encoder.config._attn_implementation
-    encoder.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        encoder.set_attn_implementation(before)
+def _save(path: Path, attention: Attention, colors: Tensor, alike: Tensor, weights: Sequence[float] | None) -> None:
+    tensors = {"attention": attention.keys, "principal_colors": colors, "similarity": alike}
+    if weights is not None:
+        tensors["weights"] = torch.tensor(weights)
+    part = path.with_name(f"{path.name}.part")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, part, {"prefix": str(attention.prefix)})
+    part.replace(path)
 
 
 def principal_colors(patches: Tensor) -> Tensor:
@@ -194,3 +262,110 @@ def similarity(patches: Tensor, row: int, column: int) -> Tensor:
     """Cosine of every patch with one of them, per group: ``(G, N, D)`` → ``(G, side, side)``."""
     grid = to_grid(nn.functional.normalize(patches.float(), dim=-1))
     return torch.einsum("gxyd,gd->gxy", grid, grid[:, row, column])
+
+
+# --- pictures: every map lies over the picture as the tower sees it ---------------------------------------------------
+
+
+def draw_layers(picture: Tensor, maps: Tensor, labels: Sequence[str]) -> Any:
+    """The picture and a heat map per layer, ``(L, side, side)``; each has a scale of its own."""
+    count = len(maps) + 1
+    columns = min(count, 7 if count > 20 else 5)
+    figure, axes = _grid(math.ceil(count / columns), columns)
+    _show(axes[0], picture, "picture")
+    for axis, grid, label in zip(axes[1:count], maps, labels, strict=True):
+        _show(axis, picture, label)
+        _overlay(axis, picture, grid)
+    return figure
+
+
+def draw_groups(
+    picture: Tensor,
+    names: Sequence[str],
+    attention: Tensor,
+    colors: Tensor,
+    alike: Tensor,
+    cell: tuple[int, int],
+    weights: Sequence[float] | None,
+) -> Any:
+    """A column per layer group: its mean attention, its patches by principal components, and their likeness to one.
+
+    Args:
+        attention, alike: ``(G, side, side)``; ``colors (G, side, side, 3)``.
+        cell: row and column of the patch the others are compared with.
+        weights: of the groups, for the titles.
+    """
+    figure, axes = _grid(3, len(names) + 1)
+    columns = len(names) + 1
+    for row, title in enumerate(("attention", "principal components", "likeness to the marked patch")):
+        _show(axes[row * columns], picture, title)
+    _mark(axes[2 * columns], picture, alike.shape[-1], cell)
+    for k, name in enumerate(names):
+        weight = "" if weights is None else f"\nweight {weights[k]:.1%}"
+        upper, middle, lower = (axes[row * columns + k + 1] for row in range(3))
+        _show(upper, picture, stacked(name) + weight)
+        _overlay(upper, picture, attention[k])
+        _show(middle, picture, "")
+        middle.imshow(colors[k].numpy(), extent=_extent(picture), interpolation="nearest")
+        _show(lower, picture, "")
+        lower.imshow(alike[k].numpy(), extent=_extent(picture), cmap="magma", vmin=-0.2, vmax=1, alpha=0.85)
+        _mark(lower, picture, alike.shape[-1], cell)
+    return figure
+
+
+def draw_weighed(picture: Tensor, names: Sequence[str], weights: Sequence[float], mixed: Tensor, question: str) -> Any:
+    """The question, its layer weights, and the groups' attention mixed by them, ``(side, side)``."""
+    figure = new_figure(10, 3.8)
+    left, middle, right = figure.subplots(1, 3)
+    _show(left, picture, "picture")
+    bars = middle.barh(range(len(names)), list(weights), color="C0")
+    middle.bar_label(bars, [f"{weight:.1%}" for weight in weights], padding=3, fontsize=9)
+    middle.set_yticks(range(len(names)), map(stacked, names))
+    middle.invert_yaxis()
+    middle.set_xlim(0, max(weights) * 1.3)
+    middle.set_xlabel("weight of the layer group")
+    middle.spines[["top", "right"]].set_visible(False)
+    _show(right, picture, "attention, mixed by the weights")
+    _overlay(right, picture, mixed)
+    shown = "".join(c if c.isprintable() else " " for c in question)  # fonts have no control characters
+    figure.suptitle(shown if len(shown) < 110 else f"{shown[:109]}…", fontsize=11, parse_math=False)
+    return figure
+
+
+def _grid(rows: int, columns: int) -> tuple[Any, list[Any]]:
+    figure = new_figure(2.05 * columns, 2.3 * rows)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.axis("off")
+    return figure, axes
+
+
+def _extent(picture: Tensor) -> tuple[float, float, float, float]:
+    return (0, picture.shape[1], picture.shape[0], 0)
+
+
+def _show(axis: Any, picture: Tensor, title: str) -> None:
+    axis.axis("off")
+    axis.imshow(picture.numpy(), extent=_extent(picture))
+    axis.set_title(title, fontsize=9)
+
+
+def _overlay(axis: Any, picture: Tensor, grid: Tensor) -> None:
+    """Weak attention dims the picture, strong attention colours it."""
+    axis.imshow(
+        grid.numpy(),
+        extent=_extent(picture),
+        cmap="inferno",
+        vmin=0,
+        vmax=max(float(grid.max()), 1e-12),
+        alpha=0.72,
+        interpolation="bilinear",
+    )
+
+
+def _mark(axis: Any, picture: Tensor, side: int, cell: tuple[int, int]) -> None:
+    height, width = picture.shape[0] / side, picture.shape[1] / side
+    x, y = (cell[1] + 0.5) * width, (cell[0] + 0.5) * height
+    axis.plot(
+        [x], [y], marker="s", markersize=7, markerfacecolor="none", markeredgecolor="#00e5ff", markeredgewidth=1.6
+    )

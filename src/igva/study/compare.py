@@ -9,22 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from igva.checkpoints.store import write_errors
+from igva.data.questions import Question
 from igva.errors import UserError
-from igva.eval.questions import Question
 from igva.plot import new_figure
-from igva.study.paired import ALL, LEVEL, PAIRED_COLUMNS, Paired, by_category, compare_questions, largest, paired_cells
-from igva.study.report import Cell, Figure, Table, write_file, write_report
-from igva.study.standings import holm
+from igva.study.paired import (
+    ALL,
+    LEVEL,
+    PAIRED_COLUMNS,
+    Paired,
+    Run,
+    by_category,
+    compare_questions,
+    holm,
+    largest,
+    paired_cells,
+)
+from igva.study.report import Figure, write_file, write_report
+from igva.tables import Cell, Table
 
 SIDES = ("before", "after")
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one model answered: question id → its words, and their score in 0..1."""
-
-    answers: dict[str, str]
-    scores: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -82,37 +85,37 @@ def study_compare(
         settings: what the study was run with.
 
     Returns:
-        The report's path, and what was found.
+        The report's path, and what was comparison.
     """
     for side in SIDES:
         answer[side](out / side)
     runs = {side: read_run(out / side, questions) for side in SIDES}
-    found = compare_runs(questions, runs["before"], runs["after"])
+    comparison = compare_runs(questions, runs["before"], runs["after"])
     _write_differences(out, questions, runs)
     report = write_report(
         out,
         title=f"{names['before']} and {names['after']} on the same questions",
-        summary=verdict(found, names),
-        tables=[comparison_table(found), _tasks_table(questions, runs)],
+        summary=verdict(comparison, names),
+        tables=[comparison_table(comparison), _tasks_table(questions, runs)],
         figures=[
             Figure(
                 "difference",
                 "Difference in accuracy",
-                draw_differences(found),
+                draw_differences(comparison),
                 "After minus before, with 95 % intervals; filled: beyond chance (categories: after correction).",
             )
         ],
         settings=settings,
     )
-    return report, found
+    return report, comparison
 
 
-def comparison_table(found: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> Table:
     """All questions and each category."""
     rows: list[list[Cell]] = [
-        [name, *paired_cells(pair), found.corrected[name]] for name, pair in found.categories.items()
+        [name, *paired_cells(pair), comparison.corrected[name]] for name, pair in comparison.categories.items()
     ]
-    rows.append([ALL, *paired_cells(found.overall), None])
+    rows.append([ALL, *paired_cells(comparison.overall), None])
     return Table(
         "comparison",
         "Accuracy before and after",
@@ -157,9 +160,9 @@ def _write_differences(out: Path, questions: Sequence[Question], runs: Mapping[s
             write_file(path, "".join(f"{line}\n" for line in lines).encode())
 
 
-def verdict(found: Comparison, names: Mapping[str, str]) -> list[str]:
+def verdict(comparison: Comparison, names: Mapping[str, str]) -> list[str]:
     """What may be said, in plain words, and what may not."""
-    pair = found.overall
+    pair = comparison.overall
     before, after = names["before"], names["after"]
     interval = f"95 % interval {pair.low:+.1f} to {pair.high:+.1f} points, p = {_p(pair.p)}"
     numbers = f"{pair.first:.1f} % before, {pair.second:.1f} % after, on {pair.count} questions ({interval})"
@@ -173,16 +176,17 @@ def verdict(found: Comparison, names: Mapping[str, str]) -> list[str]:
             f"With this many questions a true difference of up to about {reach:.1f} points would not show; more "
             "questions narrow the interval.",
         ]
-    shown = [name for name in found.categories if found.corrected[name] < LEVEL]
-    if len(found.categories) > 1:
+    if len(comparison.categories) > 1:
         parts = [
-            f"{name} {found.categories[name].difference:+.1f} points (p = {_p(found.corrected[name])})"
-            for name in shown
+            f"{name} {category.difference:+.1f} points (p = {_p(comparison.corrected[name])})"
+            for name, category in comparison.categories.items()
+            if comparison.corrected[name] < LEVEL
         ]
+        after_correction = f"after correction for looking at {len(comparison.categories)}"
         lines.append(
-            f"By category, after correction for looking at {len(found.categories)}: {'; '.join(parts)}."
+            f"By category, {after_correction}: {'; '.join(parts)}."
             if parts
-            else f"No category shows a difference, after correction for looking at {len(found.categories)} of them."
+            else f"No category shows a difference, {after_correction} of them."
         )
     lines.append(
         f"Better answered after: {pair.only_second}, before: {pair.only_first}; see only_after.jsonl and "
@@ -197,11 +201,11 @@ def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
-def draw_differences(found: Comparison) -> Any:
+def draw_differences(comparison: Comparison) -> Any:
     """Left: both accuracies per category. Right: their difference with its interval."""
-    shown = largest({name: pair.count for name, pair in found.categories.items()})
-    pairs = {**{name: found.categories[name] for name in shown}, ALL: found.overall}
-    sure = {**{name: p < LEVEL for name, p in found.corrected.items()}, ALL: found.overall.p < LEVEL}
+    shown = largest({name: pair.count for name, pair in comparison.categories.items()})
+    pairs = {**{name: comparison.categories[name] for name in shown}, ALL: comparison.overall}
+    sure = {**{name: p < LEVEL for name, p in comparison.corrected.items()}, ALL: comparison.overall.p < LEVEL}
     figure = new_figure(10, 1.5 + 0.5 * len(pairs))
     left, right = figure.subplots(1, 2, sharey=True)
     for y, (name, pair) in enumerate(pairs.items()):

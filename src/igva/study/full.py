@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from igva.answering import load
-from igva.eval.questions import Question
-from igva.eval.run import PREDICTIONS, evaluate
+from igva.data.questions import Question
+from igva.eval.run import evaluate, read_graded
 from igva.model.fusion_base import FusionDims
-from igva.study.trials import Outcome, slug
-from igva.study.variants import Variant, align_variant
+from igva.study.trials import Outcome, Variant, align_variant, slug
 from igva.train.arguments import Recipe, load_recipe
 from igva.train.resuming import holds_run
 from igva.train.run import run as train
@@ -48,10 +47,7 @@ def full_run(
         model, processor = load(before)
         predictions = out / "eval" / f"{slug(variant.label)}-s{seed}"
         evaluate(model, processor, questions, predictions)
-        scores = {
-            entry["id"]: float(entry["score"])
-            for entry in map(json.loads, (predictions / PREDICTIONS).read_text().splitlines())
-        }
+        scores = {one.question.id: float(one.value) for one in read_graded(predictions, questions)}
         figures = json.loads((before / "run.json").read_text())["figures"]
         parameters = sum(parameter.numel() for parameter in model.model.fusion.parameters())
         return Outcome(

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from igva.data.questions import Question
 from igva.layer_names import group_label
 from igva.model.fusion_base import FusionDims
 from igva.model.fusions import fusion_class
-from igva.study.fusions_figure import draw_fusions
-from igva.study.items import Item
+from igva.plot import new_figure
+from igva.study.paired import LEVEL, compare_outcomes, holm
 from igva.study.readout import Material, ReadoutSettings, ReadoutTrial
-from igva.study.report import Cell, Figure, Table, write_report
-from igva.study.standings import by_label, holm, ids_by, paired, scores_table, standing
-from igva.study.trials import Job, Outcome, Trials
-from igva.study.variants import Variant, align_variant
+from igva.study.report import Figure, write_report
+from igva.study.trials import Job, Outcome, Trials, Variant, align_variant, by_label, ids_by, scores_table, standing
+from igva.tables import Cell, Table
 
 Run = Callable[[Variant, int], Outcome]
+LONGEST_LABEL = 30  # letters; longer ones do not fit side by side in the picture
 
 
 def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims) -> Run:
@@ -35,7 +38,7 @@ def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims)
         return Outcome(
             label=variant.label,
             seed=seed,
-            scores=dict(zip([item.id for item in material.test], map(float, result.right), strict=True)),
+            scores=dict(zip([question.id for question in material.test], map(float, result.right), strict=True)),
             weights=result.weights,
             loss=result.loss,
             seconds=result.seconds,
@@ -50,7 +53,7 @@ def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims)
 def study_fusions(
     run: Run,
     variants: Sequence[Variant],
-    test: Sequence[Item],
+    test: Sequence[Question],
     out: Path,
     *,
     dims: FusionDims,
@@ -71,9 +74,10 @@ def study_fusions(
     # Seed by seed: a study that is stopped has compared everything as far as it got.
     jobs = [Job(v.label, seed, partial(run, v, seed)) for seed in range(seeds) for v in variants]
     runs = by_label(trials.do(jobs, "fusions"))
+    compared = against_reference(runs, [question.id for question in test], reference)
     tables = [
         scores_table(runs, test, "category"),
-        paired_table(runs, test, reference),
+        paired_table(compared, reference, len(test), seeds),
         cost_table(runs, variants, dims),
         scores_table(runs, test, "task"),
     ]
@@ -82,30 +86,61 @@ def study_fusions(
     return write_report(
         out,
         title="Fusions under identical conditions",
-        summary=findings(runs, test, reference),
+        summary=findings(runs, test, compared, reference),
         tables=tables,
         figures=[Figure("fusions", "Accuracy per category", draw_fusions(runs, test))],
         settings={**settings, "seeds": seeds, "reference": reference},
     )
 
 
-def paired_table(runs: dict[str, list[Outcome]], test: Sequence[Item], reference: str) -> Table:
-    """Every variant against the reference on the same questions."""
-    ids = [item.id for item in test]
-    compared = {label: paired(runs[reference], runs[label], ids) for label in runs if label != reference}
+@dataclass(frozen=True)
+class Against:
+    """A variant against the reference on the same questions, in points.
+
+    Attributes:
+        error: standard error of the difference, over the questions.
+        p: two-sided, of a paired t test; ``corrected`` for the number of variants (Holm).
+        seeds_ahead: on how many seeds its mean is above the reference's.
+    """
+
+    label: str
+    difference: float
+    error: float
+    p: float
+    corrected: float
+    seeds_ahead: int
+
+
+def against_reference(runs: dict[str, list[Outcome]], ids: Sequence[str], reference: str) -> list[Against]:
+    """Every variant but the reference, compared with it on these questions."""
+    compared = {label: compare_outcomes(runs[reference], runs[label], ids) for label in runs if label != reference}
     corrected = holm({label: p for label, (_, _, p) in compared.items()})
-    rows: list[list[Cell]] = []
-    for label, (difference, error, p) in compared.items():
-        seeds = [
-            sum(b.scores[name] - a.scores[name] for name in ids) / len(ids) * 100
-            for a, b in zip(runs[reference], runs[label], strict=True)
+
+    def seeds_ahead(label: str) -> int:
+        pairs = zip(runs[reference], runs[label], strict=True)
+        return sum(sum(b.scores[name] - a.scores[name] for name in ids) > 0 for a, b in pairs)
+
+    return [
+        Against(label, difference, error, p, corrected[label], seeds_ahead(label))
+        for label, (difference, error, p) in compared.items()
+    ]
+
+
+def paired_table(compared: Sequence[Against], reference: str, questions: int, seeds: int) -> Table:
+    """Every variant against the reference."""
+    rows: list[list[Cell]] = [
+        [
+            one.label,
+            round(one.difference, 2),
+            round(one.error, 2),
+            float(f"{one.p:.2g}"),
+            float(f"{one.corrected:.2g}"),
+            f"{one.seeds_ahead} of {seeds}",
         ]
-        ahead = f"{sum(value > 0 for value in seeds)} of {len(seeds)}"
-        rows.append(
-            [label, round(difference, 2), round(error, 2), float(f"{p:.2g}"), float(f"{corrected[label]:.2g}"), ahead]
-        )
+        for one in compared
+    ]
     note = (
-        f"Points above {reference} over all {len(ids)} questions, each question's score averaged over the seeds; "
+        f"Points above {reference} over all {questions} questions, each question's score averaged over the seeds; "
         "± and p (paired t, two-sided) are over questions; Holm's correction is for the number of rows."
     )
     columns = ["", "difference", "±", "p", "p corrected", "seeds ahead"]
@@ -156,32 +191,62 @@ def weights_table(
             if names is None:
                 rows.append([label, category, " ".join(means)])
                 continue
-            told = (f"{group_label(group, names)} {mean}" for group, mean in zip(groups[label], means, strict=True))
-            rows.append([label, category, "; ".join(told)])
+            named = (f"{group_label(group, names)} {mean}" for group, mean in zip(groups[label], means, strict=True))
+            rows.append([label, category, "; ".join(named)])
     if not rows:
         return None
     return Table("weights", "Layer weights per category", ["", "category", "mean weight of each layer group"], rows)
 
 
-def findings(runs: dict[str, list[Outcome]], test: Sequence[Item], reference: str) -> list[str]:
+def findings(
+    runs: dict[str, list[Outcome]], test: Sequence[Question], compared: Sequence[Against], reference: str
+) -> list[str]:
     """Who is ahead, by how much, and what cannot be told apart."""
     groups = ids_by(test, "category")
     means = {label: standing(outcomes, groups)["mean"] for label, outcomes in runs.items()}
     order = sorted(means, key=lambda label: -means[label][0])
     lines = ["Mean over categories: " + "; ".join(_with_error(label, *means[label]) for label in order) + "."]
-    ids = [item.id for item in test]
-    compared = {label: paired(runs[reference], runs[label], ids) for label in runs if label != reference}
-    corrected = holm({label: p for label, (_, _, p) in compared.items()})
-    for verdict, keep in (
-        ("above", lambda d, p: d > 0 and p < 0.05),
-        ("below", lambda d, p: d < 0 and p < 0.05),
-        ("not told apart from", lambda d, p: p >= 0.05),
+    different = [one for one in compared if one.corrected < LEVEL]
+    for verdict, labels in (
+        ("Above", [one.label for one in different if one.difference > 0]),
+        ("Below", [one.label for one in different if one.difference < 0]),
+        ("Not told apart from", [one.label for one in compared if one.corrected >= LEVEL]),
     ):
-        names = [label for label, (d, _, _) in compared.items() if keep(d, corrected[label])]
-        if names:
-            lines.append(f"{verdict.capitalize()} {reference} (corrected p, 5 %): {', '.join(names)}.")
+        if labels:
+            lines.append(f"{verdict} {reference} (corrected p, 5 %): {', '.join(labels)}.")
     return lines
 
 
 def _with_error(label: str, mean: float, error: float | None) -> str:
     return f"{label} {mean:.1f}" + ("" if error is None else f" ± {error:.1f}") + " %"
+
+
+def draw_fusions(runs: dict[str, list[Outcome]], test: Sequence[Question]) -> Any:
+    """A group of bars per category and one for the mean, with standard errors over the seeds."""
+    groups = ids_by(test, "category")
+    table = {label: standing(outcomes, groups) for label, outcomes in runs.items()}
+    names = [*groups, "mean"]
+    figure = new_figure(13, 5)
+    axis = figure.subplots()
+    width = 0.84 / len(table)
+    for number, (label, row) in enumerate(table.items()):
+        positions = [x - 0.42 + (number + 0.5) * width for x in range(len(names))]
+        errors = [math.nan if row[name][1] is None else row[name][1] for name in names]  # None: of one seed
+        axis.bar(
+            positions,
+            [row[name][0] for name in names],
+            width * 0.92,
+            yerr=errors,
+            capsize=1.5,
+            label=label,
+            color=f"C{number}",
+            error_kw={"linewidth": 0.8},
+        )
+    axis.set_xticks(range(len(names)), names)
+    lowest = min(row[name][0] for row in table.values() for name in names)
+    axis.set_ylim(max(0, lowest - 12))
+    axis.set_ylabel("right, %" + ("" if lowest < 12 else " (the axis does not start at zero)"))
+    axis.spines[["top", "right"]].set_visible(False)
+    columns = 4 if max(map(len, table)) <= LONGEST_LABEL else 1
+    figure.legend(fontsize=8, frameon=False, ncols=columns, loc="outside upper left")
+    return figure

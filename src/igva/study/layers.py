@@ -12,19 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from igva.data.questions import Question
 from igva.errors import UserError
 from igva.layer_names import layer_label
 from igva.model.fusion_base import FusionDims
 from igva.model.vision_layers import resolve_layer
-from igva.study.items import Item
-from igva.study.layers_figure import draw_layers
+from igva.plot import new_figure
 from igva.study.readout import Material, ReadoutSettings, ReadoutTrial, Trial
-from igva.study.report import Figure, Table, write_report
-from igva.study.standings import by_label, ids_by, scores_table, standing
-from igva.study.trials import Job, Outcome, Trials
-from igva.study.variants import Variant
+from igva.study.report import Figure, write_report
+from igva.study.trials import Job, Outcome, Trials, Variant, by_label, ids_by, scores_table, standing
+from igva.tables import Table
 
 BLIND = "blind"
+LONGEST_NUMBER = 4  # characters; names of layers are longer and stand upright
 Run = Callable[[Variant, int], Outcome]
 
 
@@ -64,14 +64,14 @@ def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims,
         cells = warm.warm_up(warm.fusion) if settings.warm_up_steps else None
         scores: dict[str, float] = {}
         trials: list[Trial] = []
-        for task in sorted({item.task for item in material.test}) if per_task else [None]:
-            train, test = (_of(items, task) for items in (material.train, material.test))
+        for task in sorted({question.task for question in material.test}) if per_task else [None]:
+            train, test = (_of(questions, task) for questions in (material.train, material.test))
             if not train:
                 raise UserError(f"the training data has no question of task {task!r}: check --train")
             trial = fresh()
             trial.readout.load_state_dict(warm.readout.state_dict())
             trials.append(trial.run(train, test, f"{variant.label} {task or ''}".strip()))
-            scores |= dict(zip([item.id for item in test], map(float, trials[-1].right), strict=True))
+            scores |= dict(zip([question.id for question in test], map(float, trials[-1].right), strict=True))
         return Outcome(
             label=variant.label,
             seed=seed,
@@ -87,14 +87,14 @@ def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims,
     return run
 
 
-def _of(items: Sequence[Item], task: str | None) -> list[Item]:
-    return [item for item in items if task in (None, item.task)]
+def _of(questions: Sequence[Question], task: str | None) -> list[Question]:
+    return [question for question in questions if task in (None, question.task)]
 
 
 def study_layers(
     run: Run,
     layers: Sequence[int],
-    test: Sequence[Item],
+    test: Sequence[Question],
     out: Path,
     *,
     seeds: int,
@@ -125,12 +125,12 @@ def study_layers(
         title="What each layer contributes",
         summary=findings(runs, test),
         tables=tables,
-        figures=[Figure("layers", "Accuracy of each layer, by category", draw_layers(runs, test))],
+        figures=[Figure("layers", "Accuracy of each layer, by category", draw_layers(runs, test, shares))],
         settings=settings,
     )
 
 
-def normalised(runs: dict[str, list[Outcome]], test: Sequence[Item]) -> dict[str, dict[str, float]]:
+def normalised(runs: dict[str, list[Outcome]], test: Sequence[Question]) -> dict[str, dict[str, float]]:
     """Layer → category → accuracy as a share of the best layer's, as the paper's figure has it."""
     groups = ids_by(test, "category")
     table = {label: standing(outcomes, groups) for label, outcomes in runs.items() if label != BLIND}
@@ -146,7 +146,7 @@ def _normalised_table(shares: dict[str, dict[str, float]]) -> Table:
     return Table("normalised", "Each layer as a share of the best", ["layer", *names], rows, "1 is the best layer.")
 
 
-def findings(runs: dict[str, list[Outcome]], test: Sequence[Item]) -> list[str]:
+def findings(runs: dict[str, list[Outcome]], test: Sequence[Question]) -> list[str]:
     """The best layer of each category in words, and how far ahead it is of the last."""
     groups = ids_by(test, "category")
     seen = {label: standing(outcomes, groups) for label, outcomes in runs.items() if label != BLIND}
@@ -158,3 +158,45 @@ def findings(runs: dict[str, list[Outcome]], test: Sequence[Item]) -> list[str]:
         tail = "" if best == last else f", {ahead:.1f} points above {last}"
         lines.append(f"{name}: best is {best} with {seen[best][name][0]:.1f} %{tail} ({len(groups[name])} questions).")
     return lines
+
+
+def draw_layers(runs: dict[str, list[Outcome]], test: Sequence[Question], of_best: dict[str, dict[str, float]]) -> Any:
+    """Left: accuracy over layers with standard errors, without the picture dotted. Right: shares of the best layer."""
+    groups = ids_by(test, "category")
+    table = {label: standing(outcomes, groups) for label, outcomes in runs.items()}
+    labels = [label for label in table if label != BLIND]
+    positions, ticks = range(len(labels)), [label.removeprefix("layer ") for label in labels]
+    longest = max(map(len, ticks))
+    upright = {"rotation": 90, "fontsize": 8} if longest > LONGEST_NUMBER else {}
+    figure = new_figure(13, 5 + 0.06 * longest * bool(upright))
+    lines, heat = figure.subplots(1, 2, width_ratios=(3, 2))
+    for number, name in enumerate(groups):
+        color = f"C{number}"
+        means = [table[label][name][0] for label in labels]
+        errors = [table[label][name][1] or 0 for label in labels]
+        lines.errorbar(positions, means, errors, color=color, marker="o", markersize=4, capsize=2, label=name)
+        if BLIND in table:
+            lines.axhline(table[BLIND][name][0], color=color, linestyle=":", linewidth=0.8)
+    lines.set_xticks(positions, ticks, **upright)
+    lines.set_xlabel("layer of the vision encoder")
+    lines.set_ylabel("right, %" + (" (dotted: without the picture)" if BLIND in table else ""))
+    lines.spines[["top", "right"]].set_visible(False)
+    lines.legend(fontsize=8, frameon=False, ncols=2)
+    shares = [[of_best[label][name] for label in labels] for name in groups]
+    heat.imshow(shares, aspect="auto", cmap="viridis")
+    heat.set_xticks(positions, ticks, **upright)
+    heat.set_yticks(range(len(groups)), list(groups))
+    heat.set_title("share of the best layer", fontsize=10)
+    for row, values in enumerate(shares):
+        for column, value in enumerate(values):
+            dark = value < min(map(min, shares)) + 0.6 * (1 - min(map(min, shares)))
+            heat.text(
+                column,
+                row,
+                f"{value:.2f}"[1:] if value < 0.995 else "1",
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color="white" if dark else "black",
+            )
+    return figure

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from igva.eval.questions import Question
+from igva.data.questions import Question
 from igva.eval.statistics import mcnemar, mean_interval, paired_t
-from igva.study.report import Cell
+from igva.study.trials import Outcome
+from igva.tables import Cell
 
 ALL = "all"  # the row of all questions
 LEVEL = 0.05  # of a test, after correction
@@ -23,6 +24,14 @@ PAIRED_COLUMNS = (
     "only after",
     "p",
 )
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one model answered: question id → its words, and their score in 0..1."""
+
+    answers: dict[str, str]
+    scores: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -92,13 +101,37 @@ def compare_questions(questions: Sequence[Question], first: Mapping[str, float],
 
 def by_category(questions: Sequence[Question]) -> dict[str, list[Question]]:
     """The questions of each category, in alphabetical order of these."""
-    found: dict[str, list[Question]] = defaultdict(list)
+    members: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
-        found[question.category].append(question)
-    return {name: found[name] for name in sorted(found)}
+        members[question.category].append(question)
+    return {name: members[name] for name in sorted(members)}
 
 
 def largest(counts: Mapping[str, int], most: int = 30) -> list[str]:
     """At most that many names, those with the largest counts, in their own order: a picture cannot show more."""
     kept = sorted(counts, key=lambda name: -counts[name])[:most]
     return [name for name in counts if name in kept]
+
+
+def compare_outcomes(
+    first: Sequence[Outcome], second: Sequence[Outcome], ids: Sequence[str]
+) -> tuple[float, float, float]:
+    """Second minus first on the same questions, each question's score averaged over the seeds.
+
+    Returns:
+        Difference and standard error in points, and the two-sided p of a paired t test over the questions. The error
+        is over questions: what another sample of them would change; the seeds' own spread is in ``trials.standing``.
+    """
+    means = [[sum(run.scores[name] for run in runs) / len(runs) for name in ids] for runs in (second, first)]
+    difference, error, p = paired_t(*means)
+    return 100 * difference, 100 * error, p
+
+
+def holm(values: Mapping[str, float]) -> dict[str, float]:
+    """p values corrected for looking at several of them (Holm 1979)."""
+    corrected: dict[str, float] = {}
+    worst = 0.0
+    for rank, name in enumerate(sorted(values, key=lambda name: values[name])):
+        worst = max(worst, min(1.0, values[name] * (len(values) - rank)))
+        corrected[name] = worst
+    return {name: corrected[name] for name in values}

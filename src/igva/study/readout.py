@@ -7,16 +7,18 @@ fusion, so what differs between two runs is what the fusion hands on.
 Where the words drawn in the cells of the training pictures are known, the readout first learns to name each visual
 token (the dense warm-up of igva's align stage), with a fusion that reads no question in place of one that does.
 
-Letters: ``B`` questions of a batch, ``N'`` visual tokens, ``D'`` their width, ``S`` places of the question (itself,
-then its words), ``E`` sentence-encoder width, ``W`` readout width, ``C`` answers of the study.
+Letters: ``n`` pictures or texts, ``L`` encoder layers, ``T`` taps, ``N`` patches, ``D`` vision width; ``B`` questions
+of a batch, ``N'`` visual tokens, ``D'`` their width, ``S`` positions of the question (itself, then its words), ``E``
+sentence-encoder width, ``W`` readout width, ``C`` answers of the study.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,15 @@ from torch import Tensor, nn
 from tqdm import tqdm, trange
 from transformers import get_cosine_schedule_with_warmup
 
+from igva.data.images import ImageSource
+from igva.data.questions import Question
 from igva.errors import UserError
 from igva.model.fusion_base import Fusion
 from igva.model.vision_layers import Tap, VisionLayers
-from igva.study.features import MAX_WORDS, LayerFeatures, SentenceFeatures
-from igva.study.items import Item
+from igva.train.feature_cache import InstructionCache, LayerCache
 from igva.train.warmup import read_cells
+
+MAX_WORDS = 48  # of a question; what is longer is cut
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class ReadoutSettings:
 
 
 TEMPERATURE = 0.07  # of cosine similarities, where training begins
-FOUND = 7  # numbers that say how a word was found
+MATCH = 7  # numbers that say how well and where a word is matched
 
 
 def token_grid(num_tokens: int) -> Tensor:
@@ -63,14 +68,14 @@ def token_grid(num_tokens: int) -> Tensor:
     return grid
 
 
-def where_found(matches: Tensor, grid: Tensor) -> Tensor:
-    """From similarities ``(B, S, N')``: best, typical, mass, column, row and their spreads, ``(B, S, FOUND)``."""
+def match_summary(matches: Tensor, grid: Tensor) -> Tensor:
+    """From similarities ``(B, S, N')``: best, typical, mass, column, row and their spreads, ``(B, S, MATCH)``."""
     attention = matches.softmax(dim=-1)
-    place = attention @ grid  # (B, S, 2)
-    spread = (attention @ grid.square() - place.square()).clamp_min(0).add(1e-6).sqrt()
+    centre = attention @ grid  # (B, S, 2)
+    spread = (attention @ grid.square() - centre.square()).clamp_min(0).add(1e-6).sqrt()
     mass = matches.sigmoid().mean(dim=-1, keepdim=True)
     best, typical = matches.amax(dim=-1, keepdim=True), matches.logsumexp(dim=-1, keepdim=True)
-    return torch.cat([best, typical, mass, place, spread], dim=-1)
+    return torch.cat([best, typical, mass, centre, spread], dim=-1)
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -82,7 +87,7 @@ class Readout(nn.Module):
     """Finds each word of the question in the picture, lets the words compare notes, and scores every answer.
 
     Words, answers and (after a warm-up) visual tokens live in one space. A word meets the tokens by similarity, and is
-    told how well it is matched, where, and how widely (late interaction); then it attends to the tokens as usual.
+    given how well it is matched, where, and how widely (late interaction); then it attends to the tokens as usual.
     """
 
     grid: Tensor
@@ -92,9 +97,9 @@ class Readout(nn.Module):
         width = settings.width
         self.visual = nn.Sequential(nn.LayerNorm(visual_dim), nn.Linear(visual_dim, width))
         self.meaning = nn.Linear(text_dim, width)
-        self.places = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
         self.order = nn.Parameter(torch.randn(MAX_WORDS + 1, width) * 0.02)
-        self.found = nn.Linear(FOUND, width)
+        self.match = nn.Linear(MATCH, width)
         block = nn.TransformerDecoderLayer(
             width, settings.heads, 2 * width, settings.dropout, batch_first=True, norm_first=True
         )
@@ -113,13 +118,13 @@ class Readout(nn.Module):
         matches = matching * torch.einsum("bsw,bnw->bsn", asked, named)
         states = math.sqrt(asked.shape[-1]) * asked + self.order[: words.shape[1]]
         states = self.blocks(
-            states + self.found(where_found(matches, self.grid)),
-            math.sqrt(asked.shape[-1]) * named + self.places,
+            states + self.match(match_summary(matches, self.grid)),
+            math.sqrt(asked.shape[-1]) * named + self.positions,
             tgt_key_padding_mask=padding,
         )
         kept = (~padding)[..., None].to(states.dtype)
         gathered = (states * kept).sum(dim=1) / kept.sum(dim=1)  # (B, W)
-        # One last look, whose finding is handed on as it is: a token that was named in the warm-up names the answer.
+        # One last look, whose result is handed on as it is: a token that was named in the warm-up names the answer.
         looked = (looking * torch.einsum("bw,bnw->bn", unit(self.pointer(gathered)), named)).softmax(dim=-1)
         seen = unit(gathered) + torch.einsum("bn,bnw->bw", looked, named)
         out: Tensor = scoring * unit(seen) @ unit(self.meaning(answers) + self.answer_table).T
@@ -130,29 +135,90 @@ class Readout(nn.Module):
         return unit(self.visual(features)) @ unit(self.meaning(words)).T / TEMPERATURE
 
 
+# --- what a readout reads, computed once ------------------------------------------------------------------------------
+
+
+class LayerFeatures:
+    """Every hidden state 0..L of the pictures of a study, on disk; any fusion's taps are means over them."""
+
+    def __init__(self, model: Any, processor: Any):
+        self.num_layers = int(model.config.vision.num_hidden_layers)
+        self._normalize = bool(model.config.normalize_layers)
+        self._cache = LayerCache(model, processor, taps=[(layer,) for layer in range(self.num_layers + 1)])
+
+    def fill(self, images: Iterable[ImageSource]) -> None:
+        """Run the tower over the pictures that are not there yet; raises ``UserError`` for one that is unreadable."""
+        self._cache.fill(images)
+
+    def __call__(self, images: Sequence[ImageSource], taps: Sequence[Tap]) -> VisionLayers:
+        """The layer means of pictures: ``(n, T, N, D)`` and ``(n, T, D)``, float32, normalised as in the model."""
+        layers = sorted({layer for tap in taps for layer in tap})
+        single = self._cache(images, layers)
+        rows = [[layers.index(layer) for layer in tap] for tap in taps]
+        patches = [single.patches[:, row].float().mean(dim=1) for row in rows]
+        descriptors = [single.descriptors[:, row].float().mean(dim=1) for row in rows]
+        means = VisionLayers(torch.stack(patches, dim=1), torch.stack(descriptors, dim=1))
+        return means.normalized() if self._normalize else means
+
+
+class SentenceFeatures:
+    """The vector of every question, of each of its words, and of every answer, by the model's instruction encoder."""
+
+    def __init__(self, model: Any, processor: Any):
+        if model.model.instruction_encoder is None:
+            raise UserError("the model has no sentence encoder to read questions with: name one with --instruction")
+        self._cache = InstructionCache(model, processor)
+
+    @property
+    def width(self) -> int:
+        """``E``."""
+        return self._cache.width
+
+    def fill(self, questions: Iterable[str], texts: Iterable[str]) -> None:
+        """Encode questions with their words, and other texts, where that is not done yet."""
+        questions = list(questions)
+        self._cache.fill([*questions, *(word for question in questions for word in words(question)), *texts])
+
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """``(n, E)``, as a fusion gets them."""
+        return torch.stack([self._cache([text]) for text in texts])
+
+    def states(self, questions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The question as a whole and then word by word: ``(n, S, E)``, and which positions are padding, ``(n, S)``."""
+        rows = [self.vectors([question, *words(question)]) for question in questions]
+        lengths = torch.tensor([len(row) for row in rows])
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return padded, torch.arange(padded.shape[1])[None] >= lengths[:, None]
+
+
+def words(question: str) -> list[str]:
+    """The words of a question in lower case, at most ``MAX_WORDS``."""
+    return re.findall(r"[\w'-]+", question.lower())[:MAX_WORDS]
+
+
 class AnswerSheet:
     """Every answer that can be given in a study, and which of them a question allows."""
 
-    def __init__(self, train: Sequence[Item], test: Sequence[Item]):
-        known = dict.fromkeys(item.answer for item in train)
+    def __init__(self, train: Sequence[Question], test: Sequence[Question]):
+        known = dict.fromkeys(question.answer for question in train)
         self.open = list(known)  # what a question without choices may be answered with: anything seen in training
-        for item in (*train, *test):
-            known.update(dict.fromkeys(item.choices))
+        for question in (*train, *test):
+            known.update(dict.fromkeys(question.choices))
         self.texts = list(known)
-        self._place = {text: place for place, text in enumerate(self.texts)}
-        self._sets: dict[tuple[str, ...], Tensor] = {(): torch.tensor([self._place[text] for text in self.open])}
+        self._numbers = {text: number for number, text in enumerate(self.texts)}
+        self._sets: dict[tuple[str, ...], Tensor] = {(): torch.tensor([self._numbers[text] for text in self.open])}
 
-    def place(self, answer: str) -> int:
+    def number(self, answer: str) -> int:
         """Its number, -1 for an answer nobody could have given."""
-        return self._place.get(answer, -1)
+        return self._numbers.get(answer, -1)
 
-    def barred(self, items: Sequence[Item]) -> Tensor:
+    def barred(self, questions: Sequence[Question]) -> Tensor:
         """``(B, C)``: 0 where an answer is allowed, -inf where it is not."""
-        mask = torch.full((len(items), len(self.texts)), -math.inf)
-        for row, item in enumerate(items):
-            if item.choices not in self._sets:
-                self._sets[item.choices] = torch.tensor([self._place[text] for text in item.choices])
-            mask[row, self._sets[item.choices]] = 0
+        mask = torch.full((len(questions), len(self.texts)), -math.inf)
+        for row, question in enumerate(questions):
+            if question.choices not in self._sets:
+                self._sets[question.choices] = torch.tensor([self._numbers[text] for text in question.choices])
+            mask[row, self._sets[question.choices]] = 0
         return mask
 
 
@@ -162,22 +228,22 @@ class Material:
 
     Attributes:
         layers, sentences: filled with every picture, question and answer.
-        train, test: items; an item of ``train`` without choices has its answer among ``sheet.open``.
+        train, test: questions; one of ``train`` without choices has its answer among ``sheet.open``.
         cells: picture → the word of each patch, row by row; empty where it is not known.
     """
 
     layers: LayerFeatures
     sentences: SentenceFeatures
-    train: Sequence[Item]
-    test: Sequence[Item]
+    train: Sequence[Question]
+    test: Sequence[Question]
     sheet: AnswerSheet
     cells: Mapping[Any, Sequence[str]] = field(default_factory=dict)
 
 
 def gather(
-    model: Any, processor: Any, train: Sequence[Item], test: Sequence[Item], cells: Path | None = None
+    model: Any, processor: Any, train: Sequence[Question], test: Sequence[Question], cells: Path | None = None
 ) -> Material:
-    """Compute, or find on disk, everything the readouts read; progress on standard error.
+    """Compute, or read from disk, everything the readouts read; progress on standard error.
 
     Raises:
         UserError: a picture is unreadable, or ``cells`` does not fit the pictures of ``train``.
@@ -187,13 +253,26 @@ def gather(
     words: dict[Any, list[str]] = {}
     if cells:
         known = read_cells(cells, cells.parent, model.config.fusion_dims().num_patches)
-        words = {item.image: known[item.image] for item in train if item.image in known}
+        words = {q.image: known[q.image] for q in train if q.image in known}
         if not words:
             raise UserError(f"{cells} names none of the training pictures: check --cells")
-    layers.fill(item.image for item in (*train, *test))
+    layers.fill(question.image for question in (*train, *test))
     drawn = {word for row in words.values() for word in row}
-    sentences.fill([item.question for item in (*train, *test)], [*sheet.texts, *sorted(drawn)])
+    sentences.fill([q.question for q in (*train, *test)], [*sheet.texts, *sorted(drawn)])
     return Material(layers, sentences, train, test, sheet, words)
+
+
+def of_tested_tasks(train: Sequence[Question], test: Sequence[Question]) -> list[Question]:
+    """The questions of ``train`` whose task ``test`` has too; all of them where none has.
+
+    A readout chooses an answer from a list: what only training has, such as the descriptions of the probe
+    suite's pictures, would be answers that no test question has.
+    """
+    tasks = {question.task for question in test}
+    return [question for question in train if question.task in tasks] or list(train)
+
+
+# --- training and testing --------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -201,7 +280,7 @@ class Trial:
     """One fusion and its readout, trained.
 
     Attributes:
-        right: per test item, whether the answer was right, in the order of the items.
+        right: per test question, whether the answer was right, in the order of the questions.
         weights: mean layer weights per category, None where the fusion has none.
         seconds: of training; ``step_ms`` the median of one step.
     """
@@ -215,7 +294,7 @@ class Trial:
 
 
 class ReadoutTrial:
-    """Trains one fusion with a fresh readout and answers the test items."""
+    """Trains one fusion with a fresh readout and answers the test questions."""
 
     def __init__(
         self, fusion: Fusion, material: Material, settings: ReadoutSettings, *, seed: int, blind: bool = False
@@ -232,8 +311,8 @@ class ReadoutTrial:
             num_answers=len(material.sheet.texts),
         )
 
-    def run(self, train: Sequence[Item], test: Sequence[Item], desc: str = "") -> Trial:
-        """Train on items and answer others; ``desc`` names the run in its progress bar."""
+    def run(self, train: Sequence[Question], test: Sequence[Question], desc: str = "") -> Trial:
+        """Train on questions and answer others; ``desc`` names the run in its progress bar."""
         start = time.perf_counter()
         loss, steps = self._train(train, desc)
         seconds = time.perf_counter() - start
@@ -247,7 +326,7 @@ class ReadoutTrial:
             parameters=sum(parameter.numel() for parameter in self.fusion.parameters()),
         )
 
-    def _train(self, items: Sequence[Item], desc: str) -> tuple[float, list[float]]:
+    def _train(self, questions: Sequence[Question], desc: str) -> tuple[float, list[float]]:
         settings = self.settings
         groups: list[dict[str, Any]] = [{"params": list(self.readout.parameters()), "lr": settings.learning_rate}]
         if own := list(self.fusion.parameters()):
@@ -257,7 +336,7 @@ class ReadoutTrial:
         self.fusion.train()
         self.readout.train()
         losses, times = [], []
-        batches = _endless(list(items), settings.batch_size, self.seed)
+        batches = _endless(list(questions), settings.batch_size, self.seed)
         with tqdm(total=settings.steps, desc=desc, unit="step", leave=False) as bar:
             for _ in range(settings.steps):
                 begin = time.perf_counter()
@@ -306,16 +385,16 @@ class ReadoutTrial:
         last = hits[-max(1, len(hits) // 10) :]
         return sum(last) / len(last)
 
-    def _forward(self, batch: Sequence[Item]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    def _forward(self, batch: Sequence[Question]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Logits ``(B, C)`` with barred answers at -inf, targets ``(B,)``, auxiliary loss, layer weights."""
         material = self.material
-        layers = self._layers([item.image for item in batch], self.fusion.taps)
-        questions = [item.question for item in batch]
-        instruction = material.sentences.vectors(questions) if self.fusion.needs_instruction else None
+        layers = self._layers([question.image for question in batch], self.fusion.taps)
+        texts = [question.question for question in batch]
+        instruction = material.sentences.vectors(texts) if self.fusion.needs_instruction else None
         mixed = self.fusion(layers, instruction)
-        words, padding = material.sentences.states(questions)
+        words, padding = material.sentences.states(texts)
         logits = self.readout(mixed.features, words, padding, self.answers) + material.sheet.barred(batch)
-        targets = torch.tensor([material.sheet.place(item.answer) for item in batch])
+        targets = torch.tensor([material.sheet.number(question.answer) for question in batch])
         return logits, targets, mixed.aux_loss, mixed.weights
 
     def _layers(self, images: Sequence[Any], taps: Sequence[Tap]) -> VisionLayers:
@@ -326,22 +405,22 @@ class ReadoutTrial:
         return layers
 
     @torch.inference_mode()
-    def _test(self, items: Sequence[Item]) -> tuple[list[bool], dict[str, list[float]] | None]:
+    def _test(self, questions: Sequence[Question]) -> tuple[list[bool], dict[str, list[float]] | None]:
         self.fusion.eval()
         self.readout.eval()
         right: list[bool] = []
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
-        for start in range(0, len(items), 2 * self.settings.batch_size):
-            batch = items[start : start + 2 * self.settings.batch_size]
+        for start in range(0, len(questions), 2 * self.settings.batch_size):
+            batch = questions[start : start + 2 * self.settings.batch_size]
             logits, targets, _, weights = self._forward(batch)
             right += (logits.argmax(dim=-1) == targets).tolist()
             if weights is None:
                 continue
             rows = weights.mean(dim=1) if weights.dim() == 3 else weights
-            for item, row in zip(batch, rows, strict=True):
-                sums[item.category] = sums.get(item.category, torch.zeros_like(row)) + row
-                counts[item.category] = counts.get(item.category, 0) + 1
+            for question, row in zip(batch, rows, strict=True):
+                sums[question.category] = sums.get(question.category, torch.zeros_like(row)) + row
+                counts[question.category] = counts.get(question.category, 0) + 1
         if not sums:
             return right, None
         return right, {name: [round(v, 4) for v in (sums[name] / counts[name]).tolist()] for name in sorted(sums)}
@@ -354,4 +433,4 @@ def _endless(things: list[Any], batch_size: int, seed: int) -> Iterator[list[Any
     while True:
         order = torch.randperm(len(things), generator=generator).tolist()
         for start in range(0, len(order) - size + 1, size):
-            yield [things[place] for place in order[start : start + size]]
+            yield [things[index] for index in order[start : start + size]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import importlib.metadata
 import io
@@ -10,20 +11,30 @@ import math
 import platform
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+
 from igva.checkpoints.store import write_errors
 from igva.errors import UserError
-from igva.study.report_page import page
-from igva.study.report_parts import Cell, Figure, Table, text_table
+from igva.tables import Cell, Table, columns_of, format_column, is_numeric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
-__all__ = ["Cell", "Figure", "Table", "text_table", "versions", "write_file", "write_report"]
-
 DPI = 130
+
+
+@dataclass
+class Figure:
+    """A picture of a study; ``name`` is that of its file."""
+
+    name: str
+    title: str
+    figure: MatplotlibFigure
+    note: str = ""
 
 
 def write_report(
@@ -58,7 +69,7 @@ def write_report(
         for figure, png in pictures:
             write_file(out / f"{figure.name}.png", png)
         write_file(out / "study.json", _json(facts))
-        write_file(out / "report.html", page(title, summary, tables, pictures, settings, versions()).encode())
+        write_file(out / "report.html", _page(title, summary, tables, pictures, facts).encode())
     return out / "report.html"
 
 
@@ -73,6 +84,54 @@ def versions() -> dict[str, str]:
     """What the numbers were computed with."""
     packages = ("igva", "torch", "transformers", "matplotlib")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def _page(
+    title: str,
+    summary: Sequence[str],
+    tables: Sequence[Table],
+    pictures: Sequence[tuple[Figure, bytes]],
+    facts: dict[str, Any],
+) -> str:
+    """The HTML page, with every picture (PNG bytes) inside."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    shown = {name: facts[name] for name in ("settings", "versions")}
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        summary=summary,
+        pictures=[(figure, base64.b64encode(png).decode()) for figure, png in pictures],
+        tables=[_shown(table) for table in tables],
+        facts=json.dumps(shown, indent=1, ensure_ascii=False, default=str),
+    )
+
+
+def _shown(table: Table) -> dict[str, Any]:
+    """A table as the page's template wants it: each cell with its text, and its exact number to sort by."""
+    columns = columns_of(table)
+    numeric = list(map(is_numeric, columns))
+    texts = zip(*map(format_column, columns), strict=True)
+    return {
+        "title": table.title,
+        "note": table.note,
+        "heads": list(zip(table.columns, numeric, strict=True)),
+        "rows": [
+            [
+                {"text": text, "numeric": of_numbers, "exact": value if _is_finite(value) else ""}
+                for value, text, of_numbers in zip(row, written, numeric, strict=True)
+            ]
+            for row, written in zip(table.rows, texts, strict=True)
+        ],
+    }
+
+
+def _is_finite(value: Cell) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -4,8 +4,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import BarContainer
 
-from igva.study.fusions_figure import draw_fusions
-from igva.study.items import Item
+from igva.data.questions import Question as Item
+from igva.study.fusions import draw_fusions
 from igva.study.trials import Outcome
 
 ITEMS = [Item(str(number), "0.png", "?", "a", ("a", "b"), "task", f"c{number % 2}") for number in range(8)]

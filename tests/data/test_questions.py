@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from igva.data.questions import Question, pick_questions, read_questions, with_format
 from igva.errors import UserError
-from igva.eval.questions import Question, pick_questions, read_questions, with_format
 
 WHOLE = {
     "id": 7,

@@ -7,8 +7,11 @@ from collections import Counter
 
 import pytest
 
+from igva.data.questions import Question as Item
+from igva.data.questions import pick
+from igva.data.questions import read_turns as read_items
 from igva.errors import UserError
-from igva.study.items import Item, of_tested_tasks, pick, read_items
+from igva.study.readout import of_tested_tasks
 
 QUESTION = {"id": "q1", "image": "a.png", "question": "Is it red?", "answer": "yes", "choices": ["yes", "no"]}
 
@@ -61,7 +64,7 @@ def test_samples_of_no_or_several_pictures_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("data", "field", "told"),
     [
-        ([{"question": "What?", "image": "a.png"}], "category", "question 0: image, question and answer"),
+        ([{"question": "What?", "image": "a.png"}], "category", "entry 0 .* lacks 'answer'"),
         ([QUESTION], "kind", "has no field 'kind'"),
         (
             [{"id": 1, "image": "a.png", "conversations": talk(("What?", "x")), "choices": [["x"], ["y"]]}],

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from igva.study.clusters import cluster_names, k_means
-from igva.study.question_types import question_type
+from igva.study.question_kinds import cluster_names, k_means, question_type
 
 
 def blobs(sizes, seed=0):

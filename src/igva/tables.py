@@ -1,4 +1,4 @@
-"""The parts of a study's report, and how their numbers are written."""
+"""Tables of numbers as aligned text, and how a column of numbers is written."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as MatplotlibFigure
 
 Cell = str | int | float | None
 
 
 @dataclass
 class Table:
-    """Numbers of a study.
+    """Numbers in rows and columns.
 
     Attributes:
-        name: of its files.
+        name: of the files it is written to.
         rows: one list per row, as long as ``columns``; None is an empty cell.
         note: what the columns mean, in a sentence.
     """
@@ -31,20 +27,10 @@ class Table:
     note: str = ""
 
 
-@dataclass
-class Figure:
-    """A picture of a study; ``name`` is that of its file."""
-
-    name: str
-    title: str
-    figure: MatplotlibFigure
-    note: str = ""
-
-
 def text_table(table: Table) -> str:
     """Aligned plain text for the terminal; numbers to the right."""
-    cells = [table.columns, *zip(*(format_column(column) for column in _columns(table)), strict=True)]
-    numeric = [is_numeric(column) for column in _columns(table)]
+    cells = [table.columns, *zip(*(format_column(column) for column in columns_of(table)), strict=True)]
+    numeric = [is_numeric(column) for column in columns_of(table)]
     widths = [max(len(row[c]) for row in cells) for c in range(len(table.columns))]
     lines = [
         "  ".join(
@@ -84,5 +70,6 @@ def _format(value: Cell, decimals: int) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _columns(table: Table) -> list[list[Cell]]:
+def columns_of(table: Table) -> list[list[Cell]]:
+    """The cells column by column."""
     return [[row[c] for row in table.rows] for c in range(len(table.columns))]
