@@ -10,6 +10,7 @@ import torch
 
 from igva.data.questions import Question as Item
 from igva.model.fusions import build_fusion
+from igva.study.guidance import OTHER_WEIGHTS
 from igva.study.readout import AnswerSheet, Readout, ReadoutSettings, ReadoutTrial
 
 SMALL = ReadoutSettings(steps=120, batch_size=32, width=32, blocks=1, learning_rate=3e-3, fusion_lr=3e-3)
@@ -44,6 +45,33 @@ def test_an_aggregator_learns_where_to_look(material, dims):
     assert share(material, result.right, "color") > 0.95 and share(material, result.right, "shape") > 0.95
     colors, shapes = result.weights["Fine-Grained"], result.weights["General"]
     assert colors[0] > shapes[0] + 0.1 and shapes[2] > colors[2] + 0.1  # layer 1 for colours, layer 3 for shapes
+
+
+def test_other_weights_are_given_to_a_trained_guide(material, dims):
+    """It looks at layer 1 for colours and at layer 3 for shapes: the other question's weights are other weights."""
+    guided = trial(material, dims, "igva", OPTIONS["igva"])
+    result = guided.run(material.train, material.test)
+    exchange = guided.exchange(material.test)
+    ids = [item.id for item in material.test]
+    assert list(exchange.moved) == ids and list(exchange.scores) == list(OTHER_WEIGHTS)
+    assert all(list(scores) == ids for scores in exchange.scores.values())
+    assert sum(exchange.moved.values()) / len(ids) > 0.1
+    assert result.right == guided._test(material.test)[0]  # exchanging changes nothing
+
+
+def test_a_guide_that_says_nothing_loses_nothing(material, dims):
+    silent = trial(material, dims, "igva", {**OPTIONS["igva"], "uniform_start": True})
+    own = dict(zip([item.id for item in material.test], map(float, silent._test(material.test)[0]), strict=True))
+    exchange = silent.exchange(material.test)
+    assert not any(exchange.moved.values())
+    assert exchange.scores == dict.fromkeys(OTHER_WEIGHTS, own)
+
+
+def test_what_reads_no_question_has_nothing_to_exchange(material, dims):
+    assert trial(material, dims, "mean", {"num_groups": 4}).exchange(material.test) is None
+    colors = [item for item in material.test if item.task == "color"]
+    assert trial(material, dims, "igva", OPTIONS["igva"]).exchange(colors) is None
+    assert list(trial(material, dims, "mol_layer", {}).exchange(material.test).scores) == [OTHER_WEIGHTS[0]]
 
 
 def test_a_seed_decides_everything(material, dims):

@@ -14,6 +14,7 @@ from igva.layer_names import group_label
 from igva.model.fusion_base import FusionDims
 from igva.model.fusions import fusion_class
 from igva.plot import new_figure
+from igva.study.guidance import guidance_table
 from igva.study.paired import LEVEL, compare_outcomes, holm
 from igva.study.readout import Material, ReadoutSettings, ReadoutTrial
 from igva.study.report import Figure, write_report
@@ -35,6 +36,7 @@ def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims)
         trial = ReadoutTrial(variant.build(dims), material, settings, seed=seed)
         cells = trial.warm_up(align_variant(variant, dims).build(dims)) if settings.warm_up_steps else None
         result = trial.run(material.train, material.test, f"{variant.label} seed {seed}")
+        exchange = trial.exchange(material.test)
         return Outcome(
             label=variant.label,
             seed=seed,
@@ -45,6 +47,8 @@ def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims)
             step_ms=result.step_ms,
             parameters=result.parameters,
             cells_right=cells,
+            moved=exchange.moved if exchange else None,
+            exchanged=exchange.scores if exchange else None,
         )
 
     return run
@@ -81,6 +85,8 @@ def study_fusions(
         cost_table(runs, variants, dims),
         scores_table(runs, test, "task"),
     ]
+    if guided := guidance_table(runs):
+        tables.insert(2, guided)
     if weights := weights_table(runs, variants, dims, names):
         tables.append(weights)
     return write_report(

@@ -15,13 +15,14 @@ sentence-encoder width, ``W`` readout width, ``C`` answers of the study.
 from __future__ import annotations
 
 import math
+import random
 import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,10 @@ from transformers import get_cosine_schedule_with_warmup
 from igva.data.images import ImageSource
 from igva.data.questions import Question
 from igva.errors import UserError
-from igva.model.fusion_base import Fusion
+from igva.model.fusion_base import Fusion, FusionOutput
+from igva.model.fusion_mean import GroupedFusion
 from igva.model.vision_layers import Tap, VisionLayers
+from igva.study.guidance import ANOTHER_TASK, FIXED, UNIFORM
 from igva.train.feature_cache import InstructionCache, LayerCache
 from igva.train.warmup import read_cells
 
@@ -293,6 +296,14 @@ class Trial:
     parameters: int
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """What other weights do to a trained fusion: see ``Outcome.moved`` and ``Outcome.exchanged``."""
+
+    moved: dict[str, float]
+    scores: dict[str, dict[str, float]]
+
+
 class ReadoutTrial:
     """Trains one fusion with a fresh readout and answers the test questions."""
 
@@ -385,13 +396,72 @@ class ReadoutTrial:
         last = hits[-max(1, len(hits) // 10) :]
         return sum(last) / len(last)
 
-    def _forward(self, batch: Sequence[Question]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Logits ``(B, C)`` with barred answers at -inf, targets ``(B,)``, auxiliary loss, layer weights."""
+    @torch.inference_mode()
+    def exchange(self, questions: Sequence[Question]) -> Exchange | None:
+        """Answer with other weights, once trained: those of another task's question, uniform ones, its own mean.
+
+        Returns:
+            None where the fusion reads no question, gives no weights, or there is one task only.
+        """
+        tasks = {question.task for question in questions}
+        if not self.fusion.needs_instruction or not self.fusion.layer_groups or len(tasks) < 2:
+            return None
+        self.fusion.eval()
+        self.readout.eval()
+        others = _of_other_tasks(questions, self.seed)
+        batches = _in_order(questions, 2 * self.settings.batch_size)
+        own = torch.cat([self._weights(batch) for batch in batches])
+        asked = torch.cat([self._weights(batch, others) for batch in batches])
+        distance = 0.5 * (_per_picture(own) - _per_picture(asked)).abs().sum(dim=-1)
+        scores = {ANOTHER_TASK: self._scores(batches, asked=others)}
+        if isinstance(self.fusion, GroupedFusion):
+            fixed = own.mean(dim=0)  # (K,), or (N, K)
+            scores[UNIFORM] = self._scores(batches, weights=torch.full_like(fixed, 1 / fixed.shape[-1]))
+            scores[FIXED] = self._scores(batches, weights=fixed)
+        ids = [question.id for question in questions]
+        return Exchange(dict(zip(ids, distance.tolist(), strict=True)), scores)
+
+    def _weights(self, batch: Sequence[Question], asked: Mapping[str, str] | None = None) -> Tensor:
+        """``(B, K)``, or ``(B, N, K)``."""
+        texts = [question.question if asked is None else asked[question.id] for question in batch]
+        layers = self._layers([question.image for question in batch], self.fusion.taps)
+        weights = self.fusion(layers, self.material.sentences.vectors(texts)).weights
+        assert weights is not None  # there are layer groups
+        return weights
+
+    def _scores(
+        self,
+        batches: Sequence[Sequence[Question]],
+        *,
+        asked: Mapping[str, str] | None = None,
+        weights: Tensor | None = None,
+    ) -> dict[str, float]:
+        scores: dict[str, float] = {}
+        for batch in batches:
+            logits, targets, _, _ = self._forward(batch, asked, weights)
+            right = logits.argmax(dim=-1) == targets
+            scores |= {question.id: float(one) for question, one in zip(batch, right.tolist(), strict=True)}
+        return scores
+
+    def _forward(
+        self, batch: Sequence[Question], asked: Mapping[str, str] | None = None, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Logits ``(B, C)`` with barred answers at -inf, targets ``(B,)``, auxiliary loss, layer weights.
+
+        Args:
+            asked: question id → what the fusion is asked in its place; the readout reads the question itself.
+            weights: ``(K,)`` or ``(N, K)``, in place of what a ``GroupedFusion`` would give every picture.
+        """
         material = self.material
         layers = self._layers([question.image for question in batch], self.fusion.taps)
         texts = [question.question for question in batch]
-        instruction = material.sentences.vectors(texts) if self.fusion.needs_instruction else None
-        mixed = self.fusion(layers, instruction)
+        guides = texts if asked is None else [asked[question.id] for question in batch]
+        instruction = material.sentences.vectors(guides) if self.fusion.needs_instruction else None
+        if weights is None:
+            mixed = self.fusion(layers, instruction)
+        else:
+            rows = weights.expand(len(batch), *weights.shape)
+            mixed = FusionOutput(features=cast(GroupedFusion, self.fusion).mix(layers, rows), weights=rows)
         words, padding = material.sentences.states(texts)
         logits = self.readout(mixed.features, words, padding, self.answers) + material.sheet.barred(batch)
         targets = torch.tensor([material.sheet.number(question.answer) for question in batch])
@@ -411,19 +481,39 @@ class ReadoutTrial:
         right: list[bool] = []
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
-        for start in range(0, len(questions), 2 * self.settings.batch_size):
-            batch = questions[start : start + 2 * self.settings.batch_size]
+        for batch in _in_order(questions, 2 * self.settings.batch_size):
             logits, targets, _, weights = self._forward(batch)
             right += (logits.argmax(dim=-1) == targets).tolist()
             if weights is None:
                 continue
-            rows = weights.mean(dim=1) if weights.dim() == 3 else weights
-            for question, row in zip(batch, rows, strict=True):
+            for question, row in zip(batch, _per_picture(weights), strict=True):
                 sums[question.category] = sums.get(question.category, torch.zeros_like(row)) + row
                 counts[question.category] = counts.get(question.category, 0) + 1
         if not sums:
             return right, None
         return right, {name: [round(v, 4) for v in (sums[name] / counts[name]).tolist()] for name in sorted(sums)}
+
+
+def _in_order(questions: Sequence[Question], size: int) -> list[Sequence[Question]]:
+    return [questions[start : start + size] for start in range(0, len(questions), size)]
+
+
+def _per_picture(weights: Tensor) -> Tensor:
+    """``(B, K)``; weights per patch are averaged."""
+    return weights.mean(dim=1) if weights.dim() == 3 else weights
+
+
+def _of_other_tasks(questions: Sequence[Question], seed: int) -> dict[str, str]:
+    """Question id → the words of a question of another task, each other task as likely."""
+    rng = random.Random(seed)
+    texts: dict[str, list[str]] = {}
+    for question in questions:
+        texts.setdefault(question.task, []).append(question.question)
+    tasks = sorted(texts)
+    return {
+        question.id: rng.choice(texts[rng.choice([task for task in tasks if task != question.task])])
+        for question in questions
+    }
 
 
 def _endless(things: list[Any], batch_size: int, seed: int) -> Iterator[list[Any]]:

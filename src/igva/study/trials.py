@@ -133,6 +133,9 @@ class Outcome:
         step_ms: median time of a training step; None where it was not measured.
         parameters: of the fusion.
         cells_right: share of the visual tokens named right after a warm-up; None without one.
+        moved: question id → total variation (0..1) between its weights and those of another task's question about the
+            same picture; None where the fusion reads no question or gives no weights.
+        exchanged: other weights → question id → score with them (``guidance.OTHER_WEIGHTS``); None likewise.
     """
 
     label: str
@@ -144,6 +147,8 @@ class Outcome:
     step_ms: float | None
     parameters: int
     cells_right: float | None = None
+    moved: dict[str, float] | None = None
+    exchanged: dict[str, dict[str, float]] | None = None
 
 
 @dataclass(frozen=True)
