@@ -1,8 +1,8 @@
 """Does the question guide the mixture of layers, and is that worth anything?
 
 *Guidance*: how much of the weight moves, in points, when a question of another task is asked about the same picture.
-*Worth*: what is right with a fusion's own weights minus what is right with other ones, while whoever answers still reads
-the real question; positive where the weights are worth having.
+*Worth*: what is right with a fusion's own weights minus what is right with other ones, while whoever answers still
+reads the real question; positive where the weights are worth having.
 """
 
 from __future__ import annotations
