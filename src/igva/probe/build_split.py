@@ -17,7 +17,7 @@ from igva.errors import UserError
 from igva.probe.edition import scheduled, split_of
 from igva.probe.suite import Conversation, ProbeSample, sample
 from igva.probe.task_base import Question
-from igva.probe.tasks import category_of
+from igva.probe.tasks import category_of, task_of
 
 
 def image_name(index: int) -> str:
@@ -81,7 +81,7 @@ def build(split: str, out: Path, count: int, seed: int = 0, workers: int = 1, ta
     out, tasks = Path(out), tuple(tasks)
     spec = split_of(split)
     for name in tasks:
-        category_of(name)
+        task_of(name)
     if count < 1:
         raise UserError(f"count is {count}; ask for at least 1 picture")
     if workers < 1:

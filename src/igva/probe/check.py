@@ -1,7 +1,7 @@
 """Whether questions can be answered without their pictures: two guessers that never see one.
 
 The majority guesser gives the answer that was most often right in training for the same wording; the blind learner is a
-conditional logit over the choices, on the question's words, the choice, its place and whether the question names it.
+conditional logit over the choices, on the question's words, the choice, its position and whether the question names it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_train(path: Path) -> list[Question]:
         turns = record.get("conversations") or []
         pairs = zip(turns[::2], turns[1::2], record.get("choices") or [], strict=False)
         for human, gpt, choices in pairs:
-            if not choices:  # told in words of one's own: never tested
+            if not choices:  # a description: never tested
                 continue
             text = human["value"].removeprefix("<image>\n").removesuffix(SUFFIX)
             rows.append(Question(record["task"], text, gpt["value"], tuple(choices)))

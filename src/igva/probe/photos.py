@@ -1,4 +1,4 @@
-"""Pictures scene for photographs, for training: one thing, several of them, or a background with nothing before it."""
+"""Pictures made for photographs, for training: one thing, several of them, or a background with nothing before it."""
 
 import random
 from collections.abc import Callable

@@ -19,7 +19,7 @@ YES_NO = ("yes", "no")
 class Question:
     """One question; ``answer`` (lower case) is one of ``choices``, the closed list it is judged by.
 
-    What is told of training pictures in words of one's own has no ``choices``.
+    Descriptions of training pictures, in words of one's own, have no ``choices``.
     """
 
     task: str
