@@ -7,7 +7,15 @@ changes no picture that is published: see ``igva.probe.edition``.
 from importlib.metadata import entry_points
 
 from igva.errors import UserError
-from igva.probe import edition, task_charts, task_fine, task_general, task_hallucination, task_knowledge, task_vision
+from igva.probe import (
+    edition,
+    task_charts,
+    task_fine,
+    task_general,
+    task_hallucination,
+    task_knowledge,
+    task_vision,
+)
 from igva.probe.describe import DESCRIBE
 from igva.probe.task_base import Task
 
