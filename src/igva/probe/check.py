@@ -108,7 +108,7 @@ def _judge(task: str, rows: list[Question], majority: _Majority, learner: _Learn
     error = math.sqrt(chance * (1 - chance) / len(rows))
     leaks = max(shares) - chance > max(MARGIN / 100, ERRORS * error)
     percent = [round(100 * value, 1) for value in (chance, *shares, error)]
-    return Verdict(task, len(rows), *percent, leaks=leaks)
+    return Verdict(task, len(rows), percent[0], percent[1], percent[2], percent[3], leaks)
 
 
 class _Majority:
