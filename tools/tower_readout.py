@@ -37,7 +37,7 @@ from igva.model.fusions import build_fusion
 from igva.model.projector import Projector
 from igva.model.vision_layers import VisionLayers
 from igva.probe.pack import nouns
-from igva.probe.vocabulary import COLORS
+from igva.probe.scenes import COLORS
 from igva.train.feature_cache import LayerCache
 from igva.train.imagined_cells import CellImaginer, class_words, read_photos
 from igva.train.warmup import DenseLoss, read_cells, word_embeddings

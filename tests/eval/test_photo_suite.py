@@ -17,8 +17,8 @@ from igva.eval import photo_parts, photo_suite
 from igva.eval.metrics import check_questions
 from igva.probe import pack
 from igva.probe.facts import USES
-from igva.probe.scenes import SIZE, distance
-from igva.probe.vocabulary import COLORS, TEMPLATES
+from igva.probe.scenes import COLORS, SIZE, distance
+from igva.probe.task_general import NAME_WORDINGS
 
 ROOT = Path(__file__).parents[2]
 TEN = ["brick", "camera", "chelsea", "clock_motion", "coffee", "coins", "horse", "moon", "motorcycle_left", "rocket"]
@@ -158,7 +158,7 @@ def test_whole(tmp_path):
     assert Counter(entry["task"] for entry in asked)["scikit-image"] == 10
     assert all(entry["choices"] == list(pack.nouns()) for entry in asked)
     wordings = Counter(entry["question"] for entry in asked)
-    assert set(wordings) == set(TEMPLATES["name"]) and max(wordings.values()) - min(wordings.values()) <= 1
+    assert set(wordings) == set(NAME_WORDINGS) and max(wordings.values()) - min(wordings.values()) <= 1
     (boats,) = [entry for entry in asked if entry["answer"] == "boat"]
     assert boats["answers"] == ["boat", "sailboat"]
 

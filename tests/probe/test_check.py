@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from igva.errors import UserError
-from igva.probe import TASKS, build
-from igva.probe.check import Blind, check, read_test, read_train
+from igva.probe import Question, build
+from igva.probe.check import check, read_test, read_train
+from igva.probe.edition import EVAL_CYCLE
 
 
 def test_a_leak_is_found() -> None:
@@ -16,9 +17,9 @@ def test_a_leak_is_found() -> None:
     for rows, first in ((train, 0), (test, 1)):
         for n in range(first, 600 + first):
             word, other = ("cat", "dog") if n % 2 else ("dog", "cat")
-            rows.append(Blind(f"It is no {word}. What is it?", other, ("cat", "dog"), "told"))
-            rows.append(Blind("What is it?", "cat", ("cat", "dog"), "always"))
-            rows.append(Blind("What is it?", ("cat", "dog")[n * 7919 % 1000 // 500], ("cat", "dog"), "fair"))
+            rows.append(Question("told", f"It is no {word}. What is it?", other, ("cat", "dog")))
+            rows.append(Question("always", "What is it?", "cat", ("cat", "dog")))
+            rows.append(Question("fair", "What is it?", ("cat", "dog")[n * 7919 % 1000 // 500], ("cat", "dog")))
     told = {verdict.task: verdict for verdict in check(train, test)}
     assert told["told"].leaks and told["told"].blind > 90
     assert told["always"].leaks and told["always"].majority == 100
@@ -31,7 +32,7 @@ def test_the_suite_does_not_leak(tmp_path: Path, split: str) -> None:
     build("train", tmp_path / "train", 4000, seed=11, workers=2)
     build(split, tmp_path / split, 3600, seed=11, workers=2)
     verdicts = check(read_train(tmp_path / "train/data.json"), read_test(tmp_path / split / "questions.json"))
-    assert {verdict.task for verdict in verdicts} == set(TASKS)
+    assert {verdict.task for verdict in verdicts} == set(EVAL_CYCLE)
     assert not [verdict for verdict in verdicts if verdict.leaks]
 
 
@@ -59,4 +60,4 @@ def test_training_questions_are_bare(tmp_path: Path) -> None:
         "choices": [["cat", "dog"]],
     }
     (tmp_path / "data.json").write_text(json.dumps([record]))
-    assert read_train(tmp_path / "data.json") == [Blind("What is it?", "cat", ("cat", "dog"), "name")]
+    assert read_train(tmp_path / "data.json") == [Question("name", "What is it?", "cat", ("cat", "dog"))]

@@ -4,13 +4,15 @@ import collections
 
 import pytest
 
-from igva.probe import facts, sample
-from igva.probe.dealer import Dealer, stream
+from igva.probe import SPLITS, facts, photos, sample
+from igva.probe.describe import DESCRIBE
+from igva.probe.drawing import SHAPES
+from igva.probe.edition import FOLLOW_UPS, NO_THING, TRAIN_CYCLE, scheduled
 from igva.probe.pack import nouns
-from igva.probe.questions import Question, side_of
-from igva.probe.scenes import Scene
-from igva.probe.suite import DRAW, MORE, NO_THING, scheduled, subject_of
-from igva.probe.vocabulary import COLORS, DESCRIBE, SHAPES, SPLITS
+from igva.probe.scenes import COLORS, Scene, side_of
+from igva.probe.suite import subject_of
+from igva.probe.task_base import Dealer, Question, stream
+from igva.probe.tasks import task_of
 
 GROUPS = {"kind": facts.KINDS, "use": facts.USES, "legs": facts.LEGS, "habitat": facts.HABITATS}
 
@@ -20,12 +22,13 @@ def asked() -> dict[str, list[tuple[Scene, Question]]]:
     """Every further question of every task about 500 training scenes."""
     found = collections.defaultdict(list)
     for index in range(500):
-        task, number = scheduled("train", index)
+        task, number = scheduled(TRAIN_CYCLE, index)
         if task == NO_THING:
             continue
-        scene, _ = DRAW[task](stream(0, "train", index, 0), SPLITS["train"], Dealer(0, "train", number))
-        for other, more in MORE.items():
-            found[other] += [(scene, turn) for turn in more(scene) if not scene.alone]
+        draw = photos.DRAW.get(task) or task_of(task).draw
+        scene, _ = draw(stream(0, "train", index, 0), SPLITS["train"], Dealer(0, "train", number))
+        for other in FOLLOW_UPS:
+            found[other] += [(scene, turn) for turn in task_of(other).more(scene) if not scene.alone]
     return found
 
 
@@ -36,7 +39,7 @@ def mentioned(question: str, words) -> list[str]:
 
 
 def test_every_task_is_asked_about(asked) -> None:
-    assert min(len(asked[task]) for task in MORE) >= 3
+    assert min(len(asked[task]) for task in FOLLOW_UPS) >= 3
     for task, found in asked.items():
         for _, turn in found:
             assert turn.task == task and turn.answer in turn.choices and "{" not in turn.question

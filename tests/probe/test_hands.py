@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from igva.probe import hands
+from igva.probe import SPLITS, hands
+from igva.probe.drawing import background_for, draw_objects
 from igva.probe.pack import MIXED, drawings
-from igva.probe.scenes import background_for, draw_objects
-from igva.probe.vocabulary import COLORS, SPLITS
+from igva.probe.scenes import COLORS
 
 PARROT = drawings("noto", "parrot")[0].image
 

@@ -7,8 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from igva.probe import pack, suite
-from igva.probe.vocabulary import SPLITS
+from igva.probe import SPLITS, pack, suite
 
 # SHA-256 of the first 60 pictures of each split with what is asked about them, before photographs and further drawings
 # came in.

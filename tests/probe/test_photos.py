@@ -9,39 +9,51 @@ import numpy as np
 import pytest
 
 from igva.imagenet.classes import classes
-from igva.probe import ProbeSample, backdrops, build, imagined, open_questions, pack, sample
+from igva.probe import SPLITS, ProbeSample, backdrops, build, imagined, pack, photos, sample, task_names
 from igva.probe.check import read_train
-from igva.probe.dealer import Dealer, stream
-from igva.probe.facts import KINDS
-from igva.probe.questions import side_of
-from igva.probe.scenes import BACKDROP, GRID, SIZE, Scene
-from igva.probe.suite import DRAW, NO_THING, PHOTO, PHOTO_SHARES, PHOTOS, TRAIN_CYCLE, scheduled
-from igva.probe.vocabulary import COLORS, DESCRIBE, SPLITS, SUFFIX, TASKS, TEMPLATES
+from igva.probe.describe import DESCRIBE
+from igva.probe.edition import (
+    NO_THING,
+    PHOTO,
+    PHOTO_SHARES,
+    PHOTOS,
+    SUFFIX,
+    TRAIN_CYCLE,
+    VAL_CYCLE,
+    scheduled,
+)
+from igva.probe.facts import DISPUTED, KIND_OF, KINDS
+from igva.probe.scenes import BACKDROP, COLORS, GRID, SIZE, Scene, side_of
+from igva.probe.task_base import Dealer, kind_words, stream
+from igva.probe.task_fine import BACKGROUND_WORDINGS
+from igva.probe.task_general import NAME_BY_KIND_WORDINGS, NAME_WORDINGS
+from igva.probe.task_hallucination import EXISTS_WORDINGS
+from igva.probe.task_knowledge import WHETHER_WORDINGS, ask_whether
 
 MANY = 400
 
 
 @pytest.fixture(scope="module")
 def samples() -> list[tuple[str, ProbeSample]]:
-    return [(scheduled("train", index)[0], sample("train", index, seed=2)) for index in range(MANY)]
+    return [(scheduled(TRAIN_CYCLE, index)[0], sample("train", index, seed=2)) for index in range(MANY)]
 
 
 @pytest.fixture(scope="module")
 def drawn() -> list[tuple[str, Scene]]:
     found = []
     for index in range(MANY):
-        task, number = scheduled("train", index)
+        task, number = scheduled(TRAIN_CYCLE, index)
         if task in (PHOTO, PHOTOS):
             rng = stream(0, "train", index, 0)
-            found.append((task, DRAW[task](rng, SPLITS["train"], Dealer(0, "train", number))[0]))
+            found.append((task, photos.DRAW[task](rng, SPLITS["train"], Dealer(0, "train", number))[0]))
     return found
 
 
 def test_two_of_five_pictures_are_made_for_photographs_and_no_task_is_lost() -> None:
     shares = collections.Counter(TRAIN_CYCLE)
-    assert {key: shares[key] for key in PHOTO_SHARES} == PHOTO_SHARES and set(TASKS) <= set(shares)
+    assert {key: shares[key] for key in PHOTO_SHARES} == PHOTO_SHARES and set(task_names()) <= set(shares)
     assert 0.37 < sum(PHOTO_SHARES.values()) / len(TRAIN_CYCLE) < 0.43
-    assert not set(PHOTO_SHARES) & {scheduled("val", index)[0] for index in range(200)}
+    assert not set(PHOTO_SHARES) & {scheduled(VAL_CYCLE, index)[0] for index in range(200)}
 
 
 def test_one_thing_is_large_and_most_backgrounds_are_photographs(drawn) -> None:
@@ -71,7 +83,7 @@ def test_cells_of_things_and_backgrounds(drawn, samples) -> None:
 def test_a_background_without_a_colour_is_not_asked_for_one(samples) -> None:
     asked = 0
     for _, made in samples:
-        ground = [turn for turn in made.questions if turn.question in TEMPLATES["background"]]
+        ground = [turn for turn in made.questions if turn.question in BACKGROUND_WORDINGS]
         asked += len(ground)
         assert not ground or BACKDROP not in made.cells
         assert all(turn.answer in COLORS for turn in ground)
@@ -81,10 +93,10 @@ def test_a_background_without_a_colour_is_not_asked_for_one(samples) -> None:
 def test_what_is_asked_about_several_is_true() -> None:
     checked = collections.Counter[str]()
     for index in range(700):
-        task, number = scheduled("train", index)
+        task, number = scheduled(TRAIN_CYCLE, index)
         if task != PHOTOS:
             continue
-        scene, first = DRAW[task](stream(1, "train", index, 0), SPLITS["train"], Dealer(1, "train", number))
+        scene, first = photos.DRAW[task](stream(1, "train", index, 0), SPLITS["train"], Dealer(1, "train", number))
         here = [thing.name for thing in scene.things]
         words = first.question.replace(",", "").rstrip("?.").split()
         checked[first.task] += 1
@@ -119,14 +131,14 @@ def test_open_questions_fit_what_is_shown(samples) -> None:
         for turn in (turn for talk in made.conversations if not talk.imagined for turn in talk.turns):
             if turn.task == "kind" and turn.choices == ("yes", "no"):
                 (name,) = set(made.cells) - {BACKDROP, *COLORS}
-                own = open_questions.KIND_OF[name]
-                assert turn.question in {way.format(**open_questions.words_for(kind)) for kind in KINDS
-                                         for way in open_questions.TEMPLATES["kind"]
+                own = KIND_OF[name]
+                assert turn.question in {way.format(**kind_words(kind)) for kind in KINDS
+                                         for way in WHETHER_WORDINGS
                                          if (kind == own) == (turn.answer == "yes")}  # fmt: skip
                 yes[turn.answer] += 1
-            if turn.task == "name" and turn.question not in TEMPLATES["name"]:
-                own = open_questions.KIND_OF[turn.answer]
-                ways = {way.format(**open_questions.words_for(own)) for way in open_questions.TEMPLATES["name"]}
+            if turn.task == "name" and turn.question not in NAME_WORDINGS:
+                own = KIND_OF[turn.answer]
+                ways = {way.format(**kind_words(own)) for way in NAME_BY_KIND_WORDINGS}
                 assert turn.question in ways
                 opened += 1
     assert opened >= 20 and yes.total() >= 20
@@ -136,16 +148,16 @@ def test_open_questions_fit_what_is_shown(samples) -> None:
 def test_whether_it_is_of_a_kind_is_never_asked_where_one_could_argue() -> None:
     rng = random.Random(0)
     for kinds in (("lobster", "animal"), ("fruit", "food"), ("flower", "plant"), ("bus", "vehicle")):
-        turns = [open_questions.ask_whether(rng, kinds) for _ in range(300)]
+        turns = [ask_whether(rng, kinds) for _ in range(300)]
         for turn in turns:
-            own = {way.format(**open_questions.words_for(k)) for k in kinds for way in open_questions.TEMPLATES["kind"]}
+            own = {way.format(**kind_words(k)) for k in kinds for way in WHETHER_WORDINGS}
             assert (turn.question in own) == (turn.answer == "yes")
-            disputed = open_questions.DISPUTED[kinds[-1]]
-            said = {way.format(**open_questions.words_for(k)) for k in disputed
-                    for way in open_questions.TEMPLATES["kind"]}  # fmt: skip
+            disputed = DISPUTED[kinds[-1]]
+            said = {way.format(**kind_words(k)) for k in disputed
+                    for way in WHETHER_WORDINGS}  # fmt: skip
             assert turn.question not in said
         assert 0.4 < sum(turn.answer == "yes" for turn in turns) / 300 < 0.6
-    assert open_questions.ask_whether(rng, ()) is None and open_questions.ask_whether(rng, ("weapon",)) is None
+    assert ask_whether(rng, ()) is None and ask_whether(rng, ("weapon",)) is None
 
 
 def test_imagined_conversations(samples) -> None:
@@ -169,7 +181,7 @@ def test_imagined_conversations(samples) -> None:
                     assert turn.answer in (shown.name, shown.label)
                 elif turn.task == "exists":
                     own = {shown.phrase, pack.noun(shown.name).phrase if shown.name else shown.phrase}
-                    said = {way.format(a=phrase) for phrase in own for way in TEMPLATES["exists"]}
+                    said = {way.format(a=phrase) for phrase in own for way in EXISTS_WORDINGS}
                     assert (turn.question in said) == (turn.answer == "yes")
                     exists[turn.answer] += 1
     assert min(shares) >= 0.2 and max(shares) <= 1 and np.mean(np.array(shares) > 0.5) > 0.65

@@ -13,12 +13,14 @@ import pytest
 from PIL import Image
 
 from igva.errors import UserError
-from igva.probe import SPLITS, TASKS, ProbeSample, build, picture_hash, sample
+from igva.probe import SPLITS, ProbeSample, build, build_split, category_of, picture_hash, sample
+from igva.probe.describe import DESCRIBE
+from igva.probe.drawing import background_for, draw_objects
+from igva.probe.edition import EVAL_CYCLE, NO_THING, SUFFIX, TRAIN_CYCLE, index_of, scheduled
 from igva.probe.pack import MIXED, MIXTURE, PACK, WHOLE, drawings, font_files, nouns
-from igva.probe.scenes import background_for, draw_objects
-from igva.probe.sheet import index_of
-from igva.probe.suite import MOST_TALKS, NO_THING, scheduled
-from igva.probe.vocabulary import CATEGORY_OF, COLORS, DESCRIBE, SUFFIX, WORDS
+from igva.probe.scenes import COLORS
+from igva.probe.suite import MOST_TALKS
+from igva.probe.task_charts import WORDS
 
 MANY = 1440  # four rounds of the evaluation cycle
 
@@ -105,7 +107,7 @@ def test_template_tells_nothing_about_the_answer() -> None:
     def wordings(seed: int, task: str) -> list[tuple[str, str]]:
         out = []
         for number in range(100):
-            question = sample("unseen", index_of(task, number), seed).questions[0]
+            question = sample("unseen", index_of(EVAL_CYCLE, task, number), seed).questions[0]
             known = {*nouns(), *(noun.plural for noun in nouns().values())}
             words = ["_" if word.strip("?,.") in known else word for word in question.question.split()]
             out.append((" ".join(words).replace(" an _", " a _"), question.answer))
@@ -137,7 +139,7 @@ def test_cells_agree_with_the_drawing() -> None:
     words = {*nouns(), *COLORS, *WORDS}
     old = ("name", "read", "chart", "exists", "position", "size", "color", "count")
     for task, number in itertools.product(old, range(30)):
-        made = sample("test", index_of(task, number), seed=5)
+        made = sample("test", index_of(EVAL_CYCLE, task, number), seed=5)
         question = made.questions[0]
         for word in made.cells:
             assert word in words or word.split()[0] in COLORS
@@ -189,7 +191,7 @@ def test_counts_are_true() -> None:
 
     checked = 0
     for number in range(40):
-        made = sample("test", index_of("count", number), seed=2)
+        made = sample("test", index_of(EVAL_CYCLE, "count", number), seed=2)
         shapes = {word for word in made.cells if " " in word}
         if shapes and len({word.split()[1] for word in shapes}) == 1:
             assert pieces(made.image) == int(made.questions[0].answer)
@@ -232,7 +234,7 @@ def test_training_conversations() -> None:
         plain = [talk for talk in made.conversations if not talk.imagined]
         asked = [talk for talk in plain if talk.task != DESCRIBE]
         assert len(plain) - len(asked) <= 1 and len(asked) <= MOST_TALKS
-        assert asked or scheduled("train", index)[0] == NO_THING
+        assert asked or scheduled(TRAIN_CYCLE, index)[0] == NO_THING
         assert len({talk.task for talk in asked}) == len(asked)
         for talk in asked:
             assert 1 <= len(talk.turns) <= 5 and {turn.task for turn in talk.turns} == {talk.task}
@@ -240,7 +242,7 @@ def test_training_conversations() -> None:
             turns[talk.task] += len(talk.turns)
             answers.update(turn.answer for turn in talk.turns if talk.task == "exists")
             suffixed, talks = suffixed + talk.suffix, talks + 1
-    assert set(turns) == set(TASKS)
+    assert set(turns) == set(EVAL_CYCLE)
     assert 0.33 < answers["yes"] / answers.total() < 0.67  # 78 answers: three standard errors
     assert 0.23 < suffixed / talks < 0.37
 
@@ -266,8 +268,8 @@ def test_build_files_parse(tmp_path: Path) -> None:
     assert set(cells) == {record["image"] for record in records} and len(cells) == 12
     assert len({record["id"] for record in records}) == len(records)
     for record in records:
-        assert record["task"] in (*TASKS, DESCRIBE) and (folder / record["image"]).is_file()
-        assert record["category"] == CATEGORY_OF[record["task"]]
+        assert record["task"] in (*EVAL_CYCLE, DESCRIBE) and (folder / record["image"]).is_file()
+        assert record["category"] == category_of(record["task"])
         assert len(record["choices"]) == len(record["conversations"]) // 2
         for turn, choices in zip(record["conversations"][1::2], record["choices"], strict=True):
             free = record["task"] == DESCRIBE or "imagined" in record
@@ -285,14 +287,10 @@ def test_build_files_parse(tmp_path: Path) -> None:
 
 
 def test_a_coinciding_picture_is_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from igva.probe import suite
+    def same_picture_at_first(split: str, index: int, seed: int, attempt: int, tasks: tuple[str, ...]) -> ProbeSample:
+        return sample(split, 0 if attempt == 0 else index, seed, attempt, tasks)
 
-    real = suite.sample
-
-    def same_picture_at_first(split: str, index: int, seed: int = 0, attempt: int = 0) -> ProbeSample:
-        return real(split, 0 if attempt == 0 else index, seed, attempt)
-
-    monkeypatch.setattr(suite, "sample", same_picture_at_first)
+    monkeypatch.setattr(build_split, "sample", same_picture_at_first)
     folder = build("test", tmp_path / "out", 3)
     hashes = {picture_hash(Image.open(path)) for path in (folder / "images").iterdir()}
     assert len(hashes) == 3
@@ -314,12 +312,10 @@ def test_build_refuses(tmp_path: Path) -> None:
 
 
 def test_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from igva.probe import suite
-
     def fail(path: Path, data: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(suite, "_dump", fail)
+    monkeypatch.setattr(build_split, "_dump", fail)
     with pytest.raises(OSError, match="disk full"):
         build("test", tmp_path / "out", 2)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""``igva probe``: draw the offline suite, look at it, and check that it cannot be guessed."""
+"""``igva probe``: draw the offline suite, list its tasks, look at it, and check that it cannot be guessed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     build = actions.add_parser("build", help="write one split: pictures and JSON files")
     build.add_argument("--split", required=True, metavar="|".join(SPLITS), help="which split to draw")
-    told = ", ".join(f"{split} {count}" for split, count in COUNTS.items())
-    build.add_argument("--count", type=int, metavar="N", help=f"number of pictures (default: {told})")
+    counts = ", ".join(f"{split} {count}" for split, count in COUNTS.items())
+    build.add_argument("--count", type=int, metavar="N", help=f"number of pictures (default: {counts})")
     build.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same files (default 0)")
+    build.add_argument(
+        "--tasks", metavar="TASK,…", help="of these tasks alone, by turns (default: the published mixture)"
+    )
     build.add_argument("--out", required=True, metavar="DIR", help="new or empty folder")
     build.add_argument("--workers", type=int, default=1, metavar="W", help="processes (default 1)")
+    actions.add_parser("tasks", help="list every task: category, name, and whether it is in the published mixture")
     show = actions.add_parser("show", help="draw one example of every task into a picture")
     show.add_argument("--split", default="test", metavar="|".join(SPLITS), help="which split (default test)")
     show.add_argument("--seed", type=int, default=0, metavar="S")
@@ -47,7 +51,15 @@ def main(args: argparse.Namespace) -> int:
         from igva.probe import build
 
         count = COUNTS.get(args.split, 1) if args.count is None else args.count
-        print(build(args.split, Path(args.out), count, seed=args.seed, workers=args.workers))
+        tasks = [name.strip() for name in args.tasks.split(",")] if args.tasks else ()
+        print(build(args.split, Path(args.out), count, seed=args.seed, workers=args.workers, tasks=tasks))
+    elif args.action == "tasks":
+        from igva.probe import categories
+        from igva.probe.edition import PUBLISHED
+
+        for category, names in categories().items():
+            for name in names:
+                print(f"{category:16s} {name:20s} {'published' if name in PUBLISHED[category] else 'by name only'}")
     elif args.action == "show":
         from igva.probe.sheet import draw_sheet
 
@@ -67,8 +79,8 @@ def _check(train: Path, test: Path, out: Path | None) -> int:
     verdicts = check(read_train(train), read_test(test))
     print(f"{'task':20s} {'questions':>9s} {'chance':>8s} {'majority':>9s} {'blind':>8s} {'±':>6s}")
     for verdict in verdicts:
-        told = f"{verdict.chance:7.1f}% {verdict.majority:8.1f}% {verdict.blind:7.1f}% {verdict.error:6.1f}"
-        print(f"{verdict.task:20s} {verdict.questions:9d} {told}{'  can be guessed' if verdict.leaks else ''}")
+        shares = f"{verdict.chance:7.1f}% {verdict.majority:8.1f}% {verdict.blind:7.1f}% {verdict.error:6.1f}"
+        print(f"{verdict.task:20s} {verdict.questions:9d} {shares}{'  can be guessed' if verdict.leaks else ''}")
     if out:
         with write_errors(out):
             out.write_text(json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")

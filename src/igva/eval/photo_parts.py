@@ -19,10 +19,12 @@ import numpy as np
 from PIL import Image
 
 from igva.probe import pack
-from igva.probe.dealer import Dealer, stream
 from igva.probe.facts import USES
-from igva.probe.scenes import MARGIN, SIZE, distance
-from igva.probe.vocabulary import COLORS, TEMPLATES
+from igva.probe.scenes import COLORS, MARGIN, SIZE, distance
+from igva.probe.task_base import Dealer, stream
+from igva.probe.task_general import NAME_WORDINGS
+from igva.probe.task_hallucination import EXISTS_WORDINGS
+from igva.probe.task_knowledge import USE_WORDINGS
 
 PHOTOS = Path(__file__).parent / "photos"
 IMAGES = "images"
@@ -66,7 +68,15 @@ def whole(folder: Path) -> list[Entry]:
     for number, photo in enumerate(_copied(folder, photos("skimage", "whole"))):
         task = "scikit-image" if photo.part == "skimage" else "packages"
         entries.append(
-            _entry("whole", task, photo.file, _wording("name", number), photo.name, tuple(pack.nouns()), photo.also)
+            _entry(
+                "whole",
+                task,
+                photo.file,
+                _dealt("name", NAME_WORDINGS, number),
+                photo.name,
+                tuple(pack.nouns()),
+                photo.also,
+            )
         )
     return entries
 
@@ -86,7 +96,7 @@ def cutouts(folder: Path) -> list[Entry]:
                 _paste(rng, image, drawing.image, rng.uniform(0.45, 0.9))
                 file = _saved(folder, f"{name}-{which}-{showing}", image)
                 task = "cutouts" if name in pack.nouns() else "cutouts_new"
-                entries.append(_entry("cutouts", task, file, _wording("name", number), name, choices))
+                entries.append(_entry("cutouts", task, file, _dealt("name", NAME_WORDINGS, number), name, choices))
     return entries
 
 
@@ -101,7 +111,9 @@ def hands(folder: Path) -> list[Entry]:
             image = Image.new("RGB", (SIZE, SIZE), rng.choice(clear_colors(drawing.image)))
             _paste(rng, image, drawing.image, rng.uniform(0.5, 0.9))
             file = _saved(folder, f"{style}-{name}", image)
-            entries.append(_entry("hands", style, file, _wording("name", len(entries)), name, tuple(pack.nouns())))
+            entries.append(
+                _entry("hands", style, file, _dealt("name", NAME_WORDINGS, len(entries)), name, tuple(pack.nouns()))
+            )
     return entries
 
 
@@ -116,15 +128,17 @@ def open_questions(folder: Path) -> list[Entry]:
     for number, photo in enumerate(photo for photo in known if photo.name in animals):
         entries.append(_entry("open", "animal", photo.file, _dealt("animal", ANIMAL, number), photo.name, animals))
     for number, photo in enumerate(photo for photo in known if photo.name in purposes):
-        wording = _wording("use", number)
+        wording = _dealt("use", USE_WORDINGS, number)
         entries.append(_entry("open", "use", photo.file, wording, purposes[photo.name], tuple(USES)))
     for number, photo in enumerate(known):
         for answer, name in (("yes", photo.name), ("no", photo.absent)):
-            wording = _wording("exists", number).format(a=table[name].phrase)
+            wording = _dealt("exists", EXISTS_WORDINGS, number).format(a=table[name].phrase)
             entries.append(_entry("open", "exists", photo.file, wording, answer, ("yes", "no"), what=answer))
     for number, photo in enumerate(_copied(folder, photos("new"))):
         task = "new_names_shown" if photo.name in pack.photo_nouns() else "new_names"
-        entries.append(_entry("open", task, photo.file, _wording("name", number), photo.name, also=photo.also))
+        entries.append(
+            _entry("open", task, photo.file, _dealt("name", NAME_WORDINGS, number), photo.name, also=photo.also)
+        )
     return entries
 
 
@@ -175,12 +189,8 @@ def _entry(
     }
 
 
-def _wording(key: str, number: int) -> str:
-    """One of the suite's ways to put a kind of question; each comes equally often."""
-    return _dealt(key, TEMPLATES[key], number)
-
-
 def _dealt(key: str, wordings: tuple[str, ...], number: int) -> str:
+    """One of the ways to put a kind of question; each comes equally often."""
     wording: str = Dealer(0, SEED, number).deal(key, wordings)
     return wording
 

@@ -1,20 +1,23 @@
 """Draws pictures with questions, offline and reproducibly; knows nothing of models."""
 
-from igva.probe.questions import Question
-from igva.probe.suite import Conversation, ProbeSample, build, picture_hash, sample
-from igva.probe.vocabulary import CATEGORIES, SPLITS, TASKS
-
-VERSION = 2  # of what is drawn: another number, other pictures and questions
+from igva.probe.build_split import build, picture_hash
+from igva.probe.edition import SPLITS, VERSION
+from igva.probe.suite import Conversation, ProbeSample, sample
+from igva.probe.task_base import Question, Task
+from igva.probe.tasks import categories, category_of, register_task, task_names
 
 __all__ = [
-    "CATEGORIES",
     "SPLITS",
-    "TASKS",
     "VERSION",
     "Conversation",
     "ProbeSample",
     "Question",
+    "Task",
     "build",
+    "categories",
+    "category_of",
     "picture_hash",
+    "register_task",
     "sample",
+    "task_names",
 ]

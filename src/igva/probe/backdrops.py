@@ -1,4 +1,4 @@
-"""What photographs and other pictures are taken before, and what happens to a picture on its way: for training."""
+"""Photographed and shaded backgrounds, and the wear of a picture on its way (blur, noise, JPEG): for training."""
 
 import io
 import math

@@ -108,3 +108,18 @@ POPULAR = _words(
     "apple banana bird bus car cat chair clock cow dog egg fish guitar hat horse house key pizza rose shoe sun tree "
     "umbrella"
 )
+
+KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
+# For each of them, the others of its kind.
+ALIKE = {name: tuple(other for other in group if other != name) for group in KINDS.values() for name in group}
+# Kinds of which a thing of the first could be said too: whether it is one is never asked.
+DISPUTED = {
+    "animal": ("food",),
+    "food": ("animal", "plant"),
+    "plant": ("food",),
+    "instrument": ("tool",),
+    "clothing": ("tool",),
+    "vehicle": ("tool",),
+    "tool": ("instrument", "clothing", "vehicle"),
+    "building": (),
+}

@@ -10,14 +10,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from igva.imagenet.classes import ImageClass, classes
-from igva.probe import open_questions, pack
-from igva.probe.dealer import Dealer
-from igva.probe.draw_hallucination import ALIKE
-from igva.probe.facts import HABITATS, KINDS, LEGS, USES
-from igva.probe.questions import Question, absent_name, phrase
+from igva.probe import pack, task_knowledge
+from igva.probe.drawing import absent_name
+from igva.probe.facts import ALIKE, HABITATS, KINDS, LEGS, USES
 from igva.probe.scenes import GRID, Scene
+from igva.probe.task_base import YES_NO, Dealer, Question, kind_words, phrase
+from igva.probe.task_general import NAME_BY_KIND_WORDINGS, NAME_WORDINGS
+from igva.probe.task_hallucination import EXISTS_WORDINGS
 
-GROUPS: dict[str, Mapping[str, tuple[str, ...]]] = {"use": USES, "legs": LEGS, "habitat": HABITATS}
+LABEL_WORDINGS = (  # what a class of a known name is called more exactly: see kind_words
+    "What kind of {x} is this?",
+    "What kind of {x} is it?",
+    "Which kind of {x} do you see?",
+    "What type of {x} is shown here?",
+)
+GROUPS: dict[str, tuple[Mapping[str, tuple[str, ...]], tuple[str, ...]]] = {
+    "use": (USES, task_knowledge.USE_WORDINGS),
+    "legs": (LEGS, task_knowledge.LEGS_WORDINGS),
+    "habitat": (HABITATS, task_knowledge.HABITAT_WORDINGS),
+}
 FEWEST = 3  # cells of a thing over which another may be imagined
 MOST_TURNS = 4
 
@@ -99,15 +110,17 @@ def ask(rng: random.Random, shown: ImageClass, there: list[str]) -> list[Questio
     if rng.random() < 0.6:
         turns.append(_ask_name(rng, shown))
     if name is not None and label != name and rng.random() < 0.6:
-        turns.append(Question("name", open_questions.put(rng, "label", name), label, ()))
+        turns.append(Question("name", phrase(rng, LABEL_WORDINGS, **kind_words(name)), label, ()))
     later: list[Question] = []
-    told = any(kind in turn.question for kind in shown.kinds for turn in turns)
-    if not told and rng.random() < 0.4 and (turn := _ask_kind(rng, shown)):
+    kind_known = any(kind in turn.question for kind in shown.kinds for turn in turns)
+    if not kind_known and rng.random() < 0.4 and (turn := _ask_kind(rng, shown)):
         later.append(turn)
-    for task, groups in GROUPS.items():
+    for task, (groups, wordings) in GROUPS.items():
         fitting = [group for group, members in groups.items() if answer in members]
         if len(fitting) == 1 and rng.random() < 0.35:
-            later.append(Question(task, _ask_group(rng, task), fitting[0], tuple(groups)))
+            if task == "use" and rng.random() < task_knowledge.OPEN_USE:
+                wordings = task_knowledge.OPEN_USE_WORDINGS
+            later.append(Question(task, phrase(rng, wordings), fitting[0], tuple(groups)))
     if not turns or rng.random() < 0.3:
         # "Is there a golden retriever?" before "What kind of dog is this?" would answer it.
         later.append(_ask_exists(rng, shown, there, by_label=name is None or (not turns and rng.random() < 0.5)))
@@ -120,20 +133,14 @@ def _ask_name(rng: random.Random, shown: ImageClass) -> Question:
     if shown.name in kinds:
         kinds = kinds[kinds.index(shown.name) + 1 :]
     freely = bool(kinds) and rng.random() < 0.5
-    text = open_questions.put(rng, "name", rng.choice(kinds)) if freely else phrase(rng, "name")
+    text = phrase(rng, NAME_BY_KIND_WORDINGS, **kind_words(rng.choice(kinds))) if freely else phrase(rng, NAME_WORDINGS)
     return Question("name", text, shown.name or shown.label, tuple(pack.nouns()) if shown.name else ())
 
 
 def _ask_kind(rng: random.Random, shown: ImageClass) -> Question | None:
     if rng.random() < 0.5 or not shown.kinds or shown.kinds[-1] not in KINDS:
-        return open_questions.ask_whether(rng, shown.kinds)
-    return Question("kind", phrase(rng, "kind"), shown.kinds[-1], tuple(KINDS))
-
-
-def _ask_group(rng: random.Random, task: str) -> str:
-    if task == "use" and rng.random() < open_questions.OPEN["use"]:
-        return rng.choice(open_questions.TEMPLATES["use"])
-    return phrase(rng, task)
+        return task_knowledge.ask_whether(rng, shown.kinds)
+    return Question("kind", phrase(rng, task_knowledge.KIND_WORDINGS), shown.kinds[-1], tuple(KINDS))
 
 
 def _ask_exists(rng: random.Random, shown: ImageClass, there: list[str], by_label: bool) -> Question:
@@ -143,7 +150,7 @@ def _ask_exists(rng: random.Random, shown: ImageClass, there: list[str], by_labe
     else:
         known = [*there, *([shown.name] if shown.name else [])]
         what, answer = (_other_class(rng, shown, known) if by_label else _other_name(rng, shown, known)), "no"
-    return Question("exists", phrase(rng, "exists", a=what), answer, ("yes", "no"))
+    return Question("exists", phrase(rng, EXISTS_WORDINGS, a=what), answer, YES_NO)
 
 
 def _other_class(rng: random.Random, shown: ImageClass, known: list[str]) -> str:

@@ -76,7 +76,7 @@ def _read_nouns(table: str, files: Callable[[str], dict[str, tuple[str, ...]]]) 
             article=row["article"],
             countable=row["countable"],
             kin=frozenset(row["kin"]),
-            files={style: tuple(made) for style, made in row.get("files", {}).items()} | files(name),
+            files={style: tuple(names) for style, names in row.get("files", {}).items()} | files(name),
         )
         for name, row in sorted(rows.items())
     }
@@ -109,12 +109,12 @@ def _archive(style: str) -> dict[str, bytes]:
 @cache
 def _files(archive: str) -> dict[str, tuple[str, ...]]:
     """The files NAME-NUMBER.webp of an archive by name, in the order of their numbers."""
-    found: dict[str, list[tuple[int, str]]] = {}
+    numbered: dict[str, list[tuple[int, str]]] = {}
     with zipfile.ZipFile(PACK / f"{archive}.zip") as opened:
         for file in opened.namelist():
             name, _, number = file.removesuffix(".webp").rpartition("-")
-            found.setdefault(name, []).append((int(number), file))
-    return {name: tuple(file for _, file in sorted(made)) for name, made in sorted(found.items())}
+            numbered.setdefault(name, []).append((int(number), file))
+    return {name: tuple(file for _, file in sorted(files)) for name, files in sorted(numbered.items())}
 
 
 @cache

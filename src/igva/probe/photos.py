@@ -5,12 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from igva.probe import follow_ups, pack, questions, scenes
-from igva.probe.dealer import Dealer, Drawn
-from igva.probe.draw_basic import PARTNERS
-from igva.probe.questions import Question
+from igva.probe import drawing, pack, scenes, task_general, task_hallucination, task_knowledge, task_vision
+from igva.probe.edition import PHOTO, PHOTOS, Split
 from igva.probe.scenes import SIZE, Box, Scene
-from igva.probe.vocabulary import Split
+from igva.probe.task_base import Dealer, Drawn, Question
 
 Plan = tuple[list[str], list[Box]]  # names, and a box for each
 
@@ -20,23 +18,23 @@ CLEAR = 40  # levels by which the better part of a thing differs from what it hi
 
 # What a picture may be asked first, beside the name: what every thing allows last.
 _ONE: tuple[Callable[[Scene], list[Question]], ...] = (
-    follow_ups.more_kind,
-    follow_ups.more_use,
-    follow_ups.more_legs,
-    follow_ups.more_habitat,
-    questions.more_exists,
+    task_knowledge.more_kind,
+    task_knowledge.more_use,
+    task_knowledge.more_legs,
+    task_knowledge.more_habitat,
+    task_hallucination.more_exists,
 )
 _SEVERAL: tuple[Callable[[Scene], list[Question]], ...] = (
-    questions.more_position,
-    questions.more_size,
-    follow_ups.more_caption,
-    follow_ups.more_adversarial,
-    follow_ups.more_popular,
-    questions.more_exists,
+    task_vision.more_position,
+    task_vision.more_size,
+    task_general.more_caption,
+    task_hallucination.more_adversarial,
+    task_hallucination.more_popular,
+    task_hallucination.more_exists,
 )
 
 
-def photo(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
+def _one(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     """One thing, large, and what it is, or something else about it."""
     name = dealer.deal("photo", pack.photograph_names())
 
@@ -46,13 +44,13 @@ def photo(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
         left, top = (rng.randint(-over, SIZE - side + over) for _ in range(2))
         return [name], [(left, top, left + side, top + side)]
 
-    made = _plain_to_see(rng, split, plan)
+    scene = _plain_to_see(rng, split, plan)
     if rng.random() < 0.6:
-        return made, questions.ask_name(made, name)
-    return made, _first(made, _ONE)
+        return scene, task_general.ask_name(scene, name)
+    return scene, _first(scene, _ONE)
 
 
-def photos(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
+def _several(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     """Two or three things, most of them photographs, or copies of one to count."""
     if dealer.number % 3 == 0:
         return _copies(rng, split, dealer)
@@ -63,50 +61,50 @@ def photos(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
         names = [first, *_company(rng, first, rng.randint(1, 2))]
         rng.shuffle(names)
         most = 108 if len(names) == 2 else 92
-        return names, scenes.scatter(rng, [rng.randint(56, most) for _ in names])
+        return names, drawing.scatter(rng, [rng.randint(56, most) for _ in names])
 
-    made = _plain_to_see(rng, split, plan)
-    return made, _first(made, _SEVERAL)
+    scene = _plain_to_see(rng, split, plan)
+    return scene, _first(scene, _SEVERAL)
 
 
 def no_thing(rng: random.Random, split: Split) -> Scene:
     """A photographed background alone."""
     while True:
-        made = scenes.photo_scene(rng, split)
-        if made.photographed:
-            return made
+        scene = scenes.photo_scene(rng, split)
+        if scene.photographed:
+            return scene
 
 
 def _copies(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     """As many as are asked for, and half the time another number of something else."""
     count = dealer.deal("photos counted", (1, 2, 3, 4, 5))
-    others = rng.choice(PARTNERS)[count - 1] if rng.random() < 0.5 else 0
+    others = task_vision.other_copies(rng, count)
     total = count + others
     countable = [name for name in pack.photograph_names() if pack.noun(name).countable]
 
     def plan() -> Plan:
-        side = rng.randint(54, 92 if total <= 3 else 66 if total <= 5 else 58)
+        side = task_vision.side_of_copies(rng, total)
         name = rng.choice(countable)
         (other,) = _company(rng, name, 1, countable)
         sides = [round(side * rng.uniform(0.92, 1.08)) for _ in range(total)]
-        return [name] * count + [other] * others, scenes.scatter(rng, sides)
+        return [name] * count + [other] * others, drawing.scatter(rng, sides)
 
-    made = _plain_to_see(rng, split, plan)
-    made.subject = made.things[0].name
-    return made, questions.ask_count(made, made.subject, count)
+    scene = _plain_to_see(rng, split, plan)
+    scene.subject = scene.things[0].name
+    return scene, task_vision.ask_count(scene, scene.subject, count)
 
 
 def _plain_to_see(rng: random.Random, split: Split, plan: Callable[[], Plan]) -> Scene:
     """A scene drawn as planned: planned and drawn again, a few times, until the things stand out."""
     for _ in range(TRIES):
-        made = scenes.photo_scene(rng, split)
-        before = made.image.copy()
+        scene = scenes.photo_scene(rng, split)
+        before = scene.image.copy()
         names, boxes = plan()
-        scenes.draw_objects(made, names, boxes)
-        apart = np.abs(np.asarray(made.image, dtype=np.int16) - np.asarray(before, dtype=np.int16)).max(axis=-1)
-        if (apart > CLEAR).sum() > 0.6 * sum(thing.area for thing in made.things):
+        drawing.draw_objects(scene, names, boxes)
+        apart = np.abs(np.asarray(scene.image, dtype=np.int16) - np.asarray(before, dtype=np.int16)).max(axis=-1)
+        if (apart > CLEAR).sum() > 0.6 * sum(thing.area for thing in scene.things):
             break
-    return made
+    return scene
 
 
 def _company(rng: random.Random, first: str, count: int, names: tuple[str, ...] | list[str] = ()) -> list[str]:
@@ -119,7 +117,10 @@ def _company(rng: random.Random, first: str, count: int, names: tuple[str, ...] 
     return chosen
 
 
-def _first(made: Scene, ways: tuple[Callable[[Scene], list[Question]], ...]) -> Question:
+def _first(scene: Scene, ways: tuple[Callable[[Scene], list[Question]], ...]) -> Question:
     """A question that the scene allows, each way to ask as likely; the last way always finds one."""
-    found = [turns for more in ways if (turns := more(made))]
-    return made.rng.choice(made.rng.choice(found))
+    allowed = [turns for more in ways if (turns := more(scene))]
+    return scene.rng.choice(scene.rng.choice(allowed))
+
+
+DRAW: dict[str, Callable[[random.Random, Split, Dealer], Drawn]] = {PHOTO: _one, PHOTOS: _several}
