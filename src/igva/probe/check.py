@@ -18,25 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igva.data.imagined import FIELD
-from igva.data.questions import Question, conversation_questions, entry_question, read_entries
+from igva.data.questions import Question as FileQuestion
+from igva.data.questions import conversation_questions, entry_question, read_entries
 from igva.data.records import check_entry
 from igva.errors import UserError
 from igva.model.processing_igva import instruction_text
+from igva.probe.task_base import Question
 
 TABLE = 1 << 20  # hashed features
 MARGIN = 5.0  # points above chance that are too many
 ERRORS = 3.3  # standard errors: of 58 comparisons (29 tasks, two guessers) one in twenty suites is flagged by bad luck
 EPOCHS, RATE = 6, 0.3
-
-
-@dataclass(frozen=True)
-class Blind:
-    """What a guesser is given of a question: neither its picture nor a name that could tell which one it was."""
-
-    question: str
-    answer: str
-    choices: tuple[str, ...]
-    task: str
 
 
 @dataclass(frozen=True)
@@ -57,9 +49,9 @@ class Verdict:
     leaks: bool
 
 
-def read_train(path: Path) -> list[Blind]:
+def read_train(path: Path) -> list[Question]:
     """The questions of ``data.json``; raises ``UserError`` where it is missing, malformed or not a suite's."""
-    questions: list[Question] = []
+    questions: list[FileQuestion] = []
     for number, entry in enumerate(read_entries(path)):
         check_entry(entry, f"{path}, entry {number}")
         if entry.get("conversations") and not entry.get(FIELD):  # what is not in the picture is never tested
@@ -67,9 +59,9 @@ def read_train(path: Path) -> list[Blind]:
     return _guessable(questions, path)
 
 
-def read_test(path: Path) -> list[Blind]:
+def read_test(path: Path) -> list[Question]:
     """The questions of ``questions.json``; raises ``UserError`` where it is missing, malformed or not a suite's."""
-    questions: list[Question] = []
+    questions: list[FileQuestion] = []
     for number, entry in enumerate(read_entries(path)):
         check_entry(entry, f"{path}, entry {number}")
         if entry.get("choices"):
@@ -77,15 +69,15 @@ def read_test(path: Path) -> list[Blind]:
     return _guessable(questions, path)
 
 
-def _guessable(questions: Sequence[Question], path: Path) -> list[Blind]:
-    """Those with choices: what is described in free words is never tested."""
-    rows = [Blind(instruction_text(q.question), q.answer, q.choices, q.task) for q in questions if q.choices]
+def _guessable(questions: Sequence[FileQuestion], path: Path) -> list[Question]:
+    """Those with choices, without their pictures: what is described in free words is never tested."""
+    rows = [Question(q.task, instruction_text(q.question), q.answer, q.choices) for q in questions if q.choices]
     if not rows:
         raise UserError(f"{path} has no questions with choices: give a list of questions of `igva probe build`")
     return rows
 
 
-def check(train: Sequence[Blind], test: Sequence[Blind]) -> list[Verdict]:
+def check(train: Sequence[Question], test: Sequence[Question]) -> list[Verdict]:
     """Train both guessers, let them guess, and judge every task of ``test``."""
     from tqdm import tqdm
 
@@ -94,13 +86,13 @@ def check(train: Sequence[Blind], test: Sequence[Blind]) -> list[Verdict]:
     for epoch in tqdm(range(EPOCHS), desc="blind learner", unit="pass"):
         for index in order.permutation(len(train)):
             learner.learn(train[index], RATE / (1 + epoch))
-    tasks: dict[str, list[Blind]] = defaultdict(list)
+    tasks: dict[str, list[Question]] = defaultdict(list)
     for row in test:
         tasks[row.task].append(row)
     return [_judge(task, rows, majority, learner) for task, rows in tasks.items()]
 
 
-def _judge(task: str, rows: list[Blind], majority: _Majority, learner: _Learner) -> Verdict:
+def _judge(task: str, rows: list[Question], majority: _Majority, learner: _Learner) -> Verdict:
     chance = sum(1 / len(row.choices) for row in rows) / len(rows)
     shares = [sum(guesser.guess(row) == row.answer for row in rows) / len(rows) for guesser in (majority, learner)]
     error = math.sqrt(chance * (1 - chance) / len(rows))
@@ -112,23 +104,23 @@ def _judge(task: str, rows: list[Blind], majority: _Majority, learner: _Learner)
 class _Majority:
     """The answer most often right for the same wording (choices blanked), else for the same task."""
 
-    def __init__(self, train: Sequence[Blind]) -> None:
+    def __init__(self, train: Sequence[Question]) -> None:
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         for row in train:
             for key in self._keys(row):
                 self._counts[key][self._role(row, row.answer)] += 1
 
-    def _keys(self, row: Blind) -> tuple[str, str]:
+    def _keys(self, row: Question) -> tuple[str, str]:
         wording = row.question.lower()
         for choice in sorted(row.choices, key=len, reverse=True)[:8]:
             wording = wording.replace(choice, "_")
         return f"{row.task}\0{wording}", row.task
 
-    def _role(self, row: Blind, choice: str) -> str:
+    def _role(self, row: Question, choice: str) -> str:
         """A choice by its text where the list is the task's own, by its position where it changes."""
         return choice if len(row.choices) > 4 or choice in ("yes", "no") else f"#{row.choices.index(choice)}"
 
-    def guess(self, row: Blind) -> str:
+    def guess(self, row: Question) -> str:
         roles = {self._role(row, choice): choice for choice in row.choices}
         for key in self._keys(row):
             known = [(count, role) for role, count in self._counts[key].items() if role in roles]
@@ -143,7 +135,7 @@ class _Learner:
     def __init__(self) -> None:
         self.weights: NDArray[np.float64] = np.zeros(TABLE)
 
-    def features(self, row: Blind) -> NDArray[np.int64]:
+    def features(self, row: Question) -> NDArray[np.int64]:
         """Indices into the table: one line per choice."""
         question = row.question.lower()
         words = re.findall(r"[\w']+", question)[:24]
@@ -157,7 +149,7 @@ class _Learner:
             lines.append([*((head * 31 + tail) % TABLE for head in heads), *(h % TABLE for h in own)])
         return np.array(lines)
 
-    def learn(self, row: Blind, rate: float) -> None:
+    def learn(self, row: Question, rate: float) -> None:
         indices = self.features(row)
         scores = self.weights[indices].sum(axis=1)
         shares = np.exp(scores - scores.max())
@@ -165,5 +157,5 @@ class _Learner:
         shares[row.choices.index(row.answer)] -= 1
         np.subtract.at(self.weights, indices, rate / indices.shape[1] * shares[:, None])
 
-    def guess(self, row: Blind) -> str:
+    def guess(self, row: Question) -> str:
         return row.choices[int(self.weights[self.features(row)].sum(axis=1).argmax())]
