@@ -19,6 +19,7 @@ SOURCE = Path(igva.__file__).parent
 # Room -> floor. An import goes down, below floor APART_FROM also to the same; a new room has to be entered here.
 FLOORS = {
     "errors": 0,
+    "files": 0,
     "imagenet": 0,
     "layer_names": 0,
     "paths": 0,

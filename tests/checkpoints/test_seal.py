@@ -9,7 +9,7 @@ import pytest
 
 from igva.checkpoints import tiny
 from igva.checkpoints.seal import SEAL, contents_fit, seal, sizes_fit
-from igva.checkpoints.store import remove_stale
+from igva.files import remove_stale
 
 
 @pytest.fixture

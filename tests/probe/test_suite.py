@@ -300,7 +300,7 @@ def test_build_refuses(tmp_path: Path) -> None:
     full = tmp_path / "full"
     full.mkdir()
     (full / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match="full exists and is not empty"):
+    with pytest.raises(UserError, match="full exists already: name a new or empty folder"):
         build("test", full, 3)
     with pytest.raises(UserError, match="unknown split 'tset'; use one of train"):
         build("tset", tmp_path / "a", 3)

@@ -18,9 +18,9 @@ from igva import paths
 from igva.checkpoints.convert_parts import CONVERTERS, quiet_transformers
 from igva.checkpoints.parts import PARTS, Part, tiny_parts
 from igva.checkpoints.seal import cut_or_missing, first_changed, listing
-from igva.checkpoints.store import new_folder, remove_stale
 from igva.checkpoints.wheels import AGAIN, check_room, disk_errors, download, local_wheel
 from igva.errors import UserError
+from igva.files import new_folder, remove_stale
 
 MANIFEST = "igva_part.json"
 

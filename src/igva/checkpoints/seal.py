@@ -5,22 +5,17 @@ safetensors and transformers look at names and shapes alone: flipped bits of a w
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from igva.files import sha256_of
+
 SEAL = "sealed.json"
 
 Listing = Mapping[str, Mapping[str, Any]]  # file below the folder → its size in bytes and, mostly, its sha256
-
-
-def sha256_of(path: Path) -> str:
-    """The file's sha256 as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def listing(folder: Path, hashed_up_to: float = math.inf) -> Listing:

@@ -13,8 +13,8 @@ from igva.checkpoints.part_cache import fetch_parts, part_folder, part_present, 
 from igva.checkpoints.parts import PARTS
 from igva.checkpoints.seal import contents_fit, seal, sizes_fit
 from igva.checkpoints.shipped import TOWER, WEIGHTS
-from igva.checkpoints.store import new_folder, remove_stale, write_errors
 from igva.errors import UserError
+from igva.files import new_folder, remove_stale, write_errors
 from igva.imagenet.classes import TABLE as CLASSES
 from igva.paths import home
 

@@ -20,7 +20,7 @@ from igva.checkpoints.efficientnet import MEAN, STD, read_classifier
 from igva.checkpoints.part_cache import fetch_parts
 from igva.checkpoints.parts import PARTS
 from igva.checkpoints.shipped import TOWER
-from igva.checkpoints.store import new_folder, write_errors
+from igva.files import new_folder, write_errors
 from igva.imagenet.classes import classes
 from igva.model.instruction_encoder import encode_instructions
 from igva.paths import home

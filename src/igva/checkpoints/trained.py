@@ -6,7 +6,6 @@ of the linear layer it adds to. The file's metadata holds the LoRA scale. A matr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from igva.errors import UserError, first_line
+from igva.files import new_file
 
 TRAINED_FILE = "trained.safetensors"
 _PREFIX = "model."
@@ -71,11 +71,8 @@ def save_trained(
     tensors = {name: value.to(dtype) if dtype else value for name, value in trained_tensors(model).items()}
     if not write:
         return
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata={"format": "pt", "lora_scale": repr(lora_scale)})
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    with new_file(path) as part:
+        save_file(tensors, part, metadata={"format": "pt", "lora_scale": repr(lora_scale)})
 
 
 def read_trained(path: Path) -> tuple[dict[str, Tensor], float]:

@@ -19,8 +19,8 @@ from typing import Any
 
 from igva import paths
 from igva.checkpoints.parts import Part
-from igva.checkpoints.seal import sha256_of
 from igva.errors import UserError
+from igva.files import sha256_of
 
 AGAIN = "run `igva models fetch tiny` again"
 # pip's (urllib3's) words, in its retry warnings too

@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
     import sys
     from pathlib import Path
 
-    from igva.checkpoints.store import check_free, result_folder
+    from igva.files import check_free, result_folder
 
     target = Path(args.target)
     check_free(target)  # before the long work

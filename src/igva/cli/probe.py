@@ -73,7 +73,7 @@ def _check(train: Path, test: Path, out: Path | None) -> int:
     import json
     from dataclasses import asdict
 
-    from igva.checkpoints.store import write_errors
+    from igva.files import write_errors
     from igva.probe.check import check, read_test, read_train
 
     verdicts = check(read_train(train), read_test(test))

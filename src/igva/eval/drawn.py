@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from igva.checkpoints.store import new_folder, write_errors
+from igva.files import new_folder, write_errors
 from igva.paths import home
 
 QUESTIONS = "questions.json"

@@ -20,6 +20,7 @@ import torch
 from igva.errors import UserError
 from igva.eval.lmms_suite import Benchmark, read_suite
 from igva.eval.lmms_table import by_category, text
+from igva.files import write_file
 
 if TYPE_CHECKING:
     from igva.eval.lmms_model import Igva
@@ -250,17 +251,11 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _write_samples(file: Path, samples: list[dict[str, Any]]) -> None:
-    _replace(file, "".join(json.dumps(sample, default=str, ensure_ascii=False) + "\n" for sample in samples))
+    write_file(file, "".join(json.dumps(sample, default=str, ensure_ascii=False) + "\n" for sample in samples))
 
 
 def write_json(file: Path, value: Any) -> None:
-    _replace(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def _replace(file: Path, content: str) -> None:
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(content)
-    part.replace(file)
+    write_file(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def _trace(error: Exception) -> str:

@@ -15,12 +15,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from igva.answering import answer_chats, user_turn
-from igva.checkpoints.store import write_errors
 from igva.data.images import image_bytes, open_image
 from igva.data.questions import Question
 from igva.errors import UserError
 from igva.eval.metrics import METRICS, Graded, check_questions
 from igva.eval.scoring import grade_all, summarise
+from igva.files import write_errors, write_file
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.model.vision_ensemble import EnsembleVisionConfig
@@ -94,7 +94,7 @@ def evaluate(
             "metrics": {name: METRICS[name].summary for name in sorted({q.metric for q in questions})},
             "settings": settings,
         }
-        _replace(out / SCORES, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+        write_file(out / SCORES, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
     return scores
 
 
@@ -187,7 +187,7 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
                 f"{out} holds answers given with {key} {known[key]!r}, now it is {settings[key]!r}: "
                 "name another --out, or remove that folder"
             )
-    _replace(file, json.dumps({**known, **settings}, indent=2, ensure_ascii=False) + "\n")
+    write_file(file, json.dumps({**known, **settings}, indent=2, ensure_ascii=False) + "\n")
 
 
 # --- predictions.jsonl ----------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def _line(one: Graded) -> str:
 
 
 def _write_predictions(file: Path, graded: Sequence[Graded]) -> None:
-    _replace(file, "".join(map(_line, graded)))
+    write_file(file, "".join(map(_line, graded)))
 
 
 def _read_predictions(file: Path, questions: Sequence[Question]) -> dict[str, str]:
@@ -220,10 +220,3 @@ def _read_predictions(file: Path, questions: Sequence[Question]) -> dict[str, st
         except (ValueError, KeyError, TypeError):
             continue
     return done
-
-
-def _replace(file: Path, content: str) -> None:
-    """Write under a temporary name, then rename: nobody sees half a file."""
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(content, encoding="utf-8")
-    part.replace(file)

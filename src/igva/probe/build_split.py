@@ -5,8 +5,6 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from igva.errors import UserError
+from igva.files import result_folder
 from igva.probe.edition import scheduled, split_of
 from igva.probe.suite import Conversation, ProbeSample, sample
 from igva.probe.task_base import Question
@@ -86,11 +85,7 @@ def build(split: str, out: Path, count: int, seed: int = 0, workers: int = 1, ta
         raise UserError(f"count is {count}; ask for at least 1 picture")
     if workers < 1:
         raise UserError(f"workers is {workers}; use at least 1")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not empty; remove it or choose another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with result_folder(out) as staging:
         (staging / "images").mkdir()
         records: list[dict[str, Any]] = []
         questions: list[dict[str, Any]] = []
@@ -119,13 +114,6 @@ def build(split: str, out: Path, count: int, seed: int = 0, workers: int = 1, ta
             _dump(staging / "data.json", records)
         if split != "train":
             _dump(staging / "questions.json", questions)
-        staging.chmod(0o755)  # mkdtemp's folders are private
-        if out.exists():
-            out.rmdir()
-        staging.rename(out)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
     return out
 
 

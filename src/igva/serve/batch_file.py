@@ -14,10 +14,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from igva.checkpoints.seal import sha256_of
-from igva.checkpoints.store import write_errors
 from igva.data.images import open_image
 from igva.errors import UserError
+from igva.files import sha256_of, write_errors
 from igva.serve.strict_json import read_json
 
 WINDOW = 4096  # lines handed to an engine at once: what it may hold in memory

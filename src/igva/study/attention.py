@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from igva.attention import Attention, to_grid, tower_attention
-from igva.checkpoints.store import write_errors
 from igva.errors import UserError
+from igva.files import new_file, write_errors
 from igva.layer_names import group_label, layer_label, layer_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
@@ -233,9 +233,9 @@ def _save(path: Path, attention: Attention, colors: Tensor, alike: Tensor, weigh
     tensors = {"attention": attention.keys, "principal_colors": colors, "similarity": alike}
     if weights is not None:
         tensors["weights"] = torch.tensor(weights)
-    part = path.with_name(f"{path.name}.part")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, part, {"prefix": str(attention.prefix)})
-    part.replace(path)
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    with new_file(path) as part:
+        save_file(whole, part, {"prefix": str(attention.prefix)})
 
 
 def principal_colors(patches: Tensor) -> Tensor:

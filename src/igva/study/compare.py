@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from igva.checkpoints.store import write_errors
 from igva.data.questions import Question
 from igva.errors import UserError
+from igva.files import write_errors, write_file
 from igva.plot import new_figure
 from igva.study.paired import (
     ALL,
@@ -24,7 +24,7 @@ from igva.study.paired import (
     largest,
     paired_cells,
 )
-from igva.study.report import Figure, write_file, write_report
+from igva.study.report import Figure, write_report
 from igva.tables import Cell, Table
 
 SIDES = ("before", "after")

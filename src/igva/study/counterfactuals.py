@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from igva.checkpoints.store import write_errors
 from igva.data.images import open_image
 from igva.data.questions import Question
 from igva.errors import UserError
 from igva.eval.metrics import score_one
 from igva.eval.run import chat_of
+from igva.files import write_errors
 from igva.layer_names import group_names
 from igva.model.fusion_mean import GroupedFusion
 from igva.model.modeling_igva import IgvaForConditionalGeneration

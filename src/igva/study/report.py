@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from igva.checkpoints.store import write_errors
 from igva.errors import UserError
+from igva.files import write_errors, write_file
 from igva.tables import Cell, Table, columns_of, format_column, is_numeric
 
 if TYPE_CHECKING:
@@ -71,13 +71,6 @@ def write_report(
         write_file(out / "study.json", _json(facts))
         write_file(out / "report.html", _page(title, summary, tables, pictures, facts).encode())
     return out / "report.html"
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write under a temporary name, then rename: nobody sees half a file."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def versions() -> dict[str, str]:

@@ -14,12 +14,11 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from igva.checkpoints.store import write_errors
 from igva.data.questions import Question
 from igva.errors import UserError
+from igva.files import write_errors, write_file
 from igva.model.fusion_base import Fusion, FusionDims
 from igva.model.fusions import build_fusion, fusion_class
-from igva.study.report import write_file
 from igva.tables import Cell, Table
 
 SETTINGS = "settings.json"  # of a study's folder: what it was begun with

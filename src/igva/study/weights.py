@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from igva.checkpoints.store import write_errors
 from igva.data.images import ImageSource, open_image
 from igva.data.questions import Question
 from igva.errors import UserError
+from igva.files import write_errors, write_file
 from igva.layer_names import group_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor, instruction_text
@@ -35,7 +35,7 @@ from igva.study.counterfactuals import (
     score_answers,
 )
 from igva.study.question_kinds import cluster_names, k_means, question_type
-from igva.study.report import Figure, write_file, write_report
+from igva.study.report import Figure, write_report
 from igva.study.trials import claim
 from igva.study.weights_results import (
     KINDS,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from igva.checkpoints.store import result_folder
 from igva.checkpoints.trained import TRAINED_FILE
 from igva.errors import UserError
+from igva.files import result_folder
 from igva.train.arguments import Recipe, recipe_from
 from igva.train.resuming import RUN_FILE
 from igva.train.run import export

@@ -17,10 +17,10 @@ import torch
 import transformers
 
 import igva
-from igva.checkpoints.seal import sha256_of
 from igva.checkpoints.tiny import EMBEDDED_TINY, tiny_revision, trained_path
 from igva.checkpoints.trained import read_trained
 from igva.data.records import Record
+from igva.files import sha256_of, write_file
 from igva.train.arguments import Recipe
 from igva.train.distributed import shares, world_size
 from igva.train.resuming import RUN_FILE, Beginning
@@ -93,9 +93,8 @@ class Report:
 
     def write(self, output: Path, figures: dict[str, Any]) -> None:
         """``run.json``: by a temporary name, so that it is never half there."""
-        part = output / f".{RUN_FILE}.part"
-        part.write_text(json.dumps({**self.facts, "figures": figures}, indent=2, ensure_ascii=False) + "\n")
-        part.replace(output / RUN_FILE)
+        content = {**self.facts, "figures": figures}
+        write_file(output / RUN_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _inherited(recipe: Recipe) -> dict[str, str]:

@@ -15,7 +15,6 @@ from transformers import TrainingArguments, set_seed
 from igva.answering import load
 from igva.building import build
 from igva.checkpoints.retrofit import retrofit_llava
-from igva.checkpoints.store import write_errors
 from igva.checkpoints.tiny import trained_path
 from igva.checkpoints.trained import TRAINED_FILE, apply_trained, restore_lora, save_trained
 from igva.data.collate import Collator, dummy_picture
@@ -26,6 +25,7 @@ from igva.data.records import Record
 from igva.data.sources import is_stream, open_stream, read_records
 from igva.data.templates import PLAIN, TEMPLATES
 from igva.errors import UserError
+from igva.files import write_errors
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.part_sources import resolve_part

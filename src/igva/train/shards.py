@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from igva.files import new_file
 
 
 class Shards:
@@ -44,11 +45,10 @@ class Shards:
         of its own; two with the same rows write the same file.
         """
         name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
-        part = self.folder / f".{name}.{os.getpid()}.part"
-        save_file({which: tensor.contiguous() for which, tensor in tensors.items()}, part)
-        part.replace(self.folder / f"{name}.safetensors")
-        part.write_text(json.dumps(list(keys)))
-        part.replace(self.folder / f"{name}.json")
+        with new_file(self.folder / f"{name}.safetensors", several_writers=True) as part:
+            save_file({which: tensor.contiguous() for which, tensor in tensors.items()}, part)
+        with new_file(self.folder / f"{name}.json", several_writers=True) as part:
+            part.write_text(json.dumps(list(keys)))
         self._place.update({key: (f"{name}.safetensors", row) for row, key in enumerate(keys)})
 
     def row(self, key: str, which: str, places: Sequence[int] | None = None) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from igva.checkpoints.seal import cut_or_missing, first_changed, listing
 from igva.checkpoints.trained import TRAINED_FILE, read_trained
 from igva.errors import UserError, first_line
+from igva.files import flush_directory, flush_tree
 
 CONTENTS = "checkpoint.json"  # when a checkpoint was written, and the size and hash of each of its files
 STAGING = ".saving"
@@ -35,12 +35,12 @@ def publish(output: Path, keep: int) -> None:
     for folder in staged.glob(f"{_PREFIX}*"):
         contents = {"written": time.time(), "files": listing(folder, hashed_up_to=HASHED_UP_TO)}
         (folder / CONTENTS).write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
-        flush(folder)
+        flush_tree(folder)
         target = output / folder.name
         if target.exists():  # a resumed run comes past the same step again
             _remove(target)
         folder.rename(target)
-    _sync(output)
+    flush_directory(output)
     shutil.rmtree(staged, ignore_errors=True)
     for old in snapshots(output)[:-keep]:
         _remove(old)
@@ -83,22 +83,6 @@ def _unreadable(folder: Path) -> str | None:
     except (OSError, ValueError, UserError) as error:
         return first_line(error)
     return None
-
-
-def flush(folder: Path) -> None:
-    """Make sure every file of a folder has reached the disk."""
-    for path in [*folder.rglob("*"), folder]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove(folder: Path) -> None:

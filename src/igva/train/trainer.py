@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from igva.checkpoints.store import write_errors
 from igva.checkpoints.trained import TRAINED_FILE, restore_trained, save_trained
 from igva.errors import UserError
+from igva.files import write_errors
 from igva.train.arguments import Recipe
 from igva.train.distributed import accept_missing_frozen, restore_optimizer_state, whole_optimizer_state
 from igva.train.figures import Figures

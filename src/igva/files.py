@@ -1,7 +1,8 @@
-"""Writing a folder so that nobody ever sees half of it."""
+"""Files and folders written so that nobody ever sees half of one, and told apart by their hashes."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -39,6 +40,34 @@ def result_folder(target: Path) -> Iterator[Path]:
     check_free(target)
     with write_errors(target), new_folder(target, is_good) as folder:
         yield folder
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256 as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def new_file(path: Path, *, several_writers: bool = False) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` to write; flush it to disk and rename it to ``path`` on leaving.
+
+    What is left of a process that was killed is overwritten by the next; with ``several_writers`` each has a name of
+    its own, and the last one's file stays.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part" if several_writers else f".{path.name}.part")
+    try:
+        yield part
+        _flush_file(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """``new_file`` with this content, text in UTF-8."""
+    with new_file(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
@@ -90,10 +119,14 @@ def flush_tree(folder: Path) -> None:
     """fsync every file and directory under ``folder``, itself included."""
     for path in [*folder.rglob("*"), folder]:
         if path.is_dir():
-            _flush_directory(path)
+            flush_directory(path)
         else:
-            with path.open("rb+") as file:  # Windows flushes only what is open for writing
-                os.fsync(file.fileno())
+            _flush_file(path)
+
+
+def _flush_file(path: Path) -> None:
+    with path.open("rb+") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
 
 
 def _install(temporary: Path, target: Path, is_good: Callable[[Path], bool]) -> None:
@@ -113,11 +146,12 @@ def _install(temporary: Path, target: Path, is_good: Callable[[Path], bool]) -> 
             if not target.exists():  # not a race: a real failure
                 raise
             continue
-        _flush_directory(target.parent)
+        flush_directory(target.parent)
         return
 
 
-def _flush_directory(path: Path) -> None:
+def flush_directory(path: Path) -> None:
+    """fsync a directory: the names in it, not what they stand for."""
     if sys.platform == "win32":  # a directory cannot be opened there
         return
     descriptor = os.open(path, os.O_RDONLY)
