@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import socket
+import threading
 import time
+import tracemalloc
 from dataclasses import replace
 
 import httpx
@@ -14,6 +16,7 @@ import pytest
 
 from igva.serve.app import Settings, create_app
 from igva.serve.completions import Completions
+from igva.serve.engine import Engine
 from igva.serve.failure import Refusal
 from igva.serve.guard import is_loopback
 from igva.serve.limits import Limits
@@ -333,6 +336,34 @@ def test_encoded_pictures_are_let_go_once_read():
     assert all(len(url) > 100 for url in body.image_urls())
     body.let_go()
     assert body.image_urls() == ["", ""] and [item["type"] for item in body.chat()[0]["content"]].count("image") == 2
+
+
+def test_what_waits_holds_no_encoded_pictures(serve, monkeypatch):
+    """57 MB each, it was once: the body, its text and the bytes of the picture."""
+    opened, begin = threading.Event(), Engine._begin
+    monkeypatch.setattr(Engine, "_begin", lambda engine, jobs: (opened.wait(60), begin(engine, jobs)))
+    url = serve(Settings("small", limits=Limits(active=1, waiting=8)))
+    body = json.dumps(chat("What?", data_url(noise(5, size=1000)), max_tokens=1)).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    port = int(url.rpartition(":")[2])
+    clients = []
+    tracemalloc.start()
+    try:
+        for _ in range(6):
+            clients.append(socket.create_connection(("127.0.0.1", port)))
+            clients[-1].sendall(whole)
+        until = time.monotonic() + 60
+        while metric(url, "igva_waiting") < 5 and time.monotonic() < until:  # one is being begun
+            time.sleep(0.02)
+        assert metric(url, "igva_waiting") == 5
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        opened.set()
+        for each in clients:
+            each.close()
+    assert len(body) > 4_000_000 and held < len(body), f"{held:,} bytes for 6 that wait"
 
 
 def test_as_many_are_prepared_at_once_as_may_wait():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from igva.data.images import ImageSource, StoredImage
+from igva.data.images import ImageSource, StoredImage, image_bytes
 from igva.data.llava_json import image_folder
 from igva.data.records import IMAGE_KEYS, TURN_KEYS, Scan, record_from
 from igva.errors import UserError
@@ -83,7 +83,7 @@ class _Cell:
             return value
         if value is None:
             raise FileNotFoundError("the table holds neither bytes nor a path")
-        return (self.root / value).read_bytes()
+        return image_bytes(self.root / value)
 
 
 def _images(table: Any, column: str, source: str, root: Path) -> Iterator[Sequence[ImageSource]]:

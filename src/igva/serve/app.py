@@ -139,6 +139,7 @@ def create_app(
         async def work() -> dict[str, Any]:
             async with completions.preparing():
                 pixels = await asyncio.to_thread(maker.prepare, await source.get(body.image))
+            body.image = ""  # not while it waits for the model
             return await asyncio.wrap_future(engine.call(lambda: attention_maps(model, pixels)))
 
         return JSONResponse(await _unless_left(request, work()))
