@@ -32,10 +32,11 @@ from igva.cli.main import entry
 import igva.data.verify, igva.data.verify_table, igva.data.sources, datasets, webdataset, matplotlib
 resource.setrlimit(resource.RLIMIT_AS, (size := 2**30 + int(open("/proc/self/statm").read().split()[0]) * 4096, size))
 for path in sys.argv[1:]:
-    said, told, start = io.StringIO(), io.StringIO(), time.monotonic()
+    said, told, start = io.StringIO(), io.StringIO(), time.process_time()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(told):
         code = entry(["data", "verify", path])
-    print(json.dumps([path, code, time.monotonic() - start, told.getvalue(), said.getvalue()]), flush=True)
+    line = told.getvalue().rpartition("\\r")[2].strip()  # behind what shows the progress
+    print(json.dumps([path, code, time.process_time() - start, line, said.getvalue()]), flush=True)
 """
 
 
@@ -118,9 +119,8 @@ def test_verify_ends_soon_in_bounded_memory(tmp_path):
     ended = {path: rest for path, *rest in map(json.loads, run.stdout.splitlines())}
     assert list(ended) == arguments, run.stderr[-2000:]
     for path, (code, seconds, told, _) in ended.items():
-        assert code == 2 and told.startswith("igva: ") and told.count("\n") == 1, (path, told)
-        assert "Traceback" not in told and seconds < 20, (path, seconds)
-        assert len(told) < 500
+        assert code == 2 and told.startswith("igva: ") and "\n" not in told and len(told) < 500, (path, told)
+        assert seconds < 10, (path, seconds)
     said = {path.rpartition("/")[2]: f"{told}{table}" for path, (_, _, told, table) in ended.items()}
     for name in ("pipe.json", "pipe.tar", "zero.json", "zero.jsonl", "zero.tar", "zero.parquet", "shards", "tables"):
         assert "is no regular file" in said[name], (name, said[name])
@@ -171,8 +171,8 @@ def test_a_picture_is_no_longer_than_any_picture(tmp_path, monkeypatch):
 def test_only_what_is_needed_of_a_shard_is_read(tmp_path, monkeypatch, content):
     """A film beside the sample is passed over, whatever its size; compressed shards are read like others."""
     picture = content[1]["0.png"]
-    members = (("a.mp4", bytes(5000)), ("a.json", json.dumps(conversation()).encode()), ("a.png", picture))
-    monkeypatch.setattr(webdataset, "MAX_BYTES", 4000)
+    members = (("a.mp4", bytes(20_000)), ("a.json", json.dumps(conversation()).encode()), ("a.png", picture))
+    monkeypatch.setattr(webdataset, "MAX_BYTES", len(picture) + 500)
     for name, pack in (("plain.tar", bytes), ("gzip.tar", gzip.compress)):
         (tmp_path / name).write_bytes(pack(shard(*members)))
         (record,) = scan(str(tmp_path / name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import resource
 import socket
 import threading
 import time
@@ -329,6 +330,39 @@ def test_silent_and_slow_connections_make_room(small):
                 assert each.recv(100) == b""
             each.close()
         slow.close()
+
+
+def test_many_that_come_at_once_leave_files_to_open(small, monkeypatch):
+    """asyncio takes all that wait before it closes one, and where files run out it takes none for a second."""
+    limits = replace(LIMITS, connections=40)
+    app = create_app(*small, Settings("tiny", limits=limits))
+    failures: list[object] = []
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_exception_handler", lambda loop, told: failures.append(told))
+
+    async def stalling(scope, receive, send):
+        if scope.get("path") == "/stall":
+            time.sleep(1)  # meanwhile all the others come
+        await app(scope, receive, send)
+
+    with serving(stalling, limits) as url:
+        address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
+        clients = [socket.socket() for _ in range(120)]
+        stall = socket.create_connection(address)
+        most = max(client.fileno() for client in (stall, *clients)) + 1 + limits.connections + 50
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        try:
+            stall.sendall(b"GET /stall HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.3)
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex(address)
+            assert httpx.get(f"{url}/health", timeout=20).status_code == 200
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for client in (stall, *clients):
+                client.close()
+    assert not failures
 
 
 def test_encoded_pictures_are_let_go_once_read():

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from igva.serve.limits import Limits
 
 SPARE_FILES = 64  # of the process: for the model, the page, remote pictures
+ACCEPT_AT_ONCE = 8  # before those that are too many are closed again: some rounds of it must fit the spare files
 
 
 def protocol_for(limits: Limits) -> type[H11Protocol]:
