@@ -365,6 +365,21 @@ def test_many_that_come_at_once_leave_files_to_open(small, monkeypatch):
     assert not failures
 
 
+def test_who_leaves_while_sending_is_no_fault_of_the_server(serve, caplog):
+    url = serve(Settings("small", limits=LIMITS))
+    port = int(url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000\r\n\r\n{"
+        )
+        time.sleep(0.2)
+    until = time.monotonic() + 20
+    while 'status="499"' not in (told := httpx.get(f"{url}/metrics").text) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert 'status="499"' in told and not caplog.records, "no traceback that a stranger can fill a disk with"
+
+
 def test_encoded_pictures_are_let_go_once_read():
     body = ChatRequest.model_validate(chat("What?", data_url(noise(0)), data_url(noise(1))))
     assert all(len(url) > 100 for url in body.image_urls())
