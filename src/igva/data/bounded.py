@@ -143,5 +143,5 @@ class BoundedFile(io.RawIOBase):
         if self._unpacked_left is not None:
             self._unpacked_left -= len(data)
             if self._unpacked_left < 0:
-                raise TooMuch(f"it unpacks to more than {MOST_TIMES} times its size")
+                raise TooMuch(f"it unpacks to more than {MOST_TIMES} times its size, as no data does")
         return data

@@ -101,7 +101,7 @@ def scan_shard(path: Path) -> Scan:
     except UserError as error:
         yield error
     except TooMuch as error:
-        yield UserError(f"{path} cannot be read on: {error}; pack it anew, without compression")
+        yield UserError(f"{path} cannot be read on: {error}; pack it anew")
     except (OSError, tarfile.TarError, ValueError, EOFError, OverflowError, RecursionError, zlib.error) as error:
         yield UserError(f"{path} is damaged or no tar file ({error.args[0]}): get a fresh copy")
 
