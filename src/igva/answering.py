@@ -31,6 +31,10 @@ CONFIG_FILE = "config.json"  # of a model folder
 ImageLike = str | Path | Image.Image
 
 
+class ChatRefused(UserError):
+    """The model's chat template does not take a chat."""
+
+
 @dataclass
 class Answer:
     """An answer and how it came about.
@@ -187,11 +191,12 @@ def reply(
         chat: messages as ``IgvaProcessor.apply_chat_template`` takes them, pictures as PIL images.
         on_text: is told each piece of the answer as it comes.
         name, load_s: only passed through to the result.
+
+    Raises:
+        ChatRefused: the chat template does not take such a chat.
     """
     start = time.perf_counter()
-    inputs = processor.apply_chat_template(
-        chat, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
-    ).to(model.device)
+    inputs = _inputs(processor, chat).to(model.device)
     listener = _Listener(processor.tokenizer, on_text)
     with torch.inference_mode():
         image_inputs = {k: inputs.pop(k) for k in list(inputs) if k not in ("input_ids", "attention_mask")}
@@ -233,10 +238,11 @@ def answer_chats(
 
     Args:
         zero_images: give the model zeros in place of every picture's features: how a blind control is asked.
+
+    Raises:
+        ChatRefused: the chat template does not take such chats.
     """
-    inputs = processor.apply_chat_template(
-        chats, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True, padding=True
-    ).to(model.device)
+    inputs = _inputs(processor, chats, padding=True).to(model.device)
     if zero_images:
         layers = model.model.encode_image_layers(inputs.pop("pixel_values"))
         inputs["layer_patches"] = torch.zeros_like(layers.patches)
@@ -244,6 +250,16 @@ def answer_chats(
     ids = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
     new = ids[:, inputs["input_ids"].shape[1] :]
     return [text.strip() for text in processor.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+def _inputs(processor: IgvaProcessor, chats: list[Any], **options: Any) -> Any:
+    """What the model takes, of one chat or several."""
+    try:
+        return processor.apply_chat_template(
+            chats, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True, **options
+        )
+    except ValueError as error:
+        raise ChatRefused(f"{error}: mend chat_template.jinja in the model's folder, or take another model") from error
 
 
 def layer_weights(model: Any, features: Any) -> tuple[list[list[int]], list[str] | None, list[list[float]] | None]:

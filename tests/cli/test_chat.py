@@ -1,9 +1,12 @@
 """``igva chat``: history, pictures, weights; a mistake ends no conversation."""
 
 import io
+import shutil
+from pathlib import Path
 
 import pytest
 
+from igva import answering
 from igva.cli.chat import Talk
 from igva.cli.main import entry
 from igva.errors import UserError
@@ -53,6 +56,41 @@ def test_mistakes(small, tmp_path):
             talk.take(line)
     talk.take("/usr/bin is a folder, is it?")  # not a command
     assert len(talk.chat) == 2
+
+
+REFUSES = "{{ raise_exception('Conversation roles must alternate') }}"
+
+
+@pytest.fixture
+def stubborn(model_folders, tmp_path):
+    """A model whose chat template takes nothing."""
+    folder = Path(shutil.copytree(model_folders["one"], tmp_path / "stubborn"))
+    (folder / "chat_template.jinja").write_text(REFUSES)
+    return str(folder)
+
+
+@pytest.mark.parametrize("verb", ["chat", "ask"])
+def test_a_template_that_refuses_is_one_line(verb, stubborn, photo, monkeypatch, one_line):
+    monkeypatch.setattr("sys.stdin", io.StringIO("What is it?\n/quit"))
+    assert entry([verb, *([photo, "What is it?"] if verb == "ask" else []), "--model", stubborn]) == 2
+    told = one_line()
+    assert "does not take this chat: Conversation roles must alternate: mend chat_template.jinja" in told
+
+
+def test_a_template_that_refuses_later_ends_no_conversation(model_folders, monkeypatch, capsys):
+    once = "{% if messages | length > 1 %}{{ raise_exception('one turn only') }}{% endif %}{{ messages[0].content }}"
+    monkeypatch.setattr("sys.stdin", io.StringIO("What?\nAnd now?\n/reset\nWhat?"))
+    real = answering.load
+
+    def load(*args):
+        model, processor = real(*args)
+        processor.chat_template = once
+        return model, processor
+
+    monkeypatch.setattr(answering, "load", load)
+    assert entry(["chat", "--model", model_folders["one"], "--max-new-tokens", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("one turn only") == 1 and "forgotten" in out
 
 
 @pytest.mark.parametrize(

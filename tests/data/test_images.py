@@ -63,7 +63,7 @@ def test_not_an_image(tmp_path):
 def test_empty_file(tmp_path):
     path = tmp_path / "empty.png"
     path.touch()
-    refused(path, str(path), "use JPEG")
+    refused(path, str(path), "is empty", "get a fresh copy")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])

@@ -253,7 +253,7 @@ def test_bad_sources_are_one_line(llava, shards, tmp_path):
     streams = {
         "pipe:touch x.tar": "download it first",
         "https://example.org/a.tar": "download it first",
-        tmp_path / "none.tar": "the shard",
+        tmp_path / "none.tar": "none.tar does not exist: check the path or the pattern",
         f"{shards}/mixed-{{00..02}}.tar": "mixed-02.tar does not exist",
         f"{shards}/mixed-{{00..01.tar": "cannot be read: write it as",
         llava / "mixed.json": "is no WebDataset: streams and other data cannot be mixed",

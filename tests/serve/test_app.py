@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import math
 import threading
 import time
@@ -16,7 +17,7 @@ from PIL import Image
 from igva.answering import answer
 from igva.serve.app import Settings, create_app
 from igva.serve.limits import Limits
-from igva.serve.running import RunningBatch
+from igva.serve.running import Arrival, RunningBatch
 
 from .conftest import LIMITS, ask, chat, data_url, events, metric, noise, said, serving
 
@@ -259,3 +260,80 @@ def test_the_server_stops_cleanly_with_work_in_hand(small, endless):
             time.sleep(0.01)
     thread.join(20)
     assert left
+
+
+def test_a_template_that_refuses_system_turns(small):
+    """400, with the template's own words; who leaves the turn out is answered."""
+    model, processor = small
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns here') }}{% endif %}"
+    theirs = copy.copy(processor)
+    theirs.chat_template = refuses + (processor.chat_template or processor.tokenizer.chat_template)
+    with serving(create_app(model, theirs, Settings("small", limits=LIMITS))) as url:
+        system = {"role": "system", "content": "Be brief."}
+        refused = ask(url, chat(messages=[system, *chat("Hello")["messages"]]))
+        assert refused.status_code == 400
+        error = refused.json()["error"]
+        assert "no system turns here: leave the system message out" in error["message"]
+        assert error["param"] == "messages" and ask(url, chat("Hello")).status_code == 200
+
+
+def test_a_long_prompt_holds_up_nobody_else(small, serve, monkeypatch):
+    """While it is read in pieces /health answers, and so does whoever asked something short."""
+    monkeypatch.setattr("igva.serve.engine.CHUNK_TOKENS", 4)
+    pieces = []
+
+    def slowly(arrival, most):
+        pieces.append(len(arrival.entries))
+        time.sleep(0.03)
+        return advance(arrival, most)
+
+    advance = Arrival.advance
+    url = serve(Settings("small", limits=Limits(active=4, waiting=8, new_tokens=400)))
+    whole = said(url, chat("What?", max_tokens=40, min_tokens=40))
+    running: list[str] = []
+    short = threading.Thread(
+        target=lambda: running.append(said(url, chat("What?", max_tokens=40, min_tokens=40))), daemon=True
+    )
+    monkeypatch.setattr(Arrival, "advance", slowly)
+    long = threading.Thread(target=ask, args=(url, chat("What is it? " * 80, max_tokens=1)), daemon=True)
+    short.start()
+    while not metric(url, "igva_running"):
+        time.sleep(0.005)
+    before = len(pieces)
+    long.start()
+    while len(pieces) < before + 3:
+        time.sleep(0.005)
+    assert httpx.get(f"{url}/health", timeout=60).status_code == 200
+    short.join(60)
+    assert running == [whole] and long.is_alive(), "the short answer is through while the long prompt is read"
+    long.join(120)
+    assert len(pieces) > before + 40
+
+
+def test_attention_maps_have_a_place_in_the_queue(serve, monkeypatch):
+    """Too many are told to come back; who has left is not worked for."""
+    opened, worked = threading.Event(), []
+
+    def maps(model, pixels):
+        worked.append(1)
+        opened.wait(60)
+        return {}
+
+    monkeypatch.setattr("igva.serve.app.attention_maps", maps)
+    url = serve(Settings("small", limits=Limits(active=1, waiting=2)))
+
+    def post(seconds: float) -> int | None:
+        try:
+            return httpx.post(f"{url}/igva/attention", json={"image": PICTURES[0]}, timeout=seconds).status_code
+        except httpx.ReadTimeout:
+            return None
+
+    first = threading.Thread(target=post, args=(60,))
+    first.start()
+    while not worked:
+        time.sleep(0.01)
+    statuses = [post(2) for _ in range(4)]  # two places, both of clients that leave
+    assert set(statuses) == {None, 429} and statuses[-1] == 429
+    opened.set()
+    first.join(60)
+    assert post(60) == 200 and len(worked) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from PIL import Image
@@ -138,6 +139,18 @@ def test_lines_that_cannot_be_asked(text, told, tmp_path):
     file.write_text(f"\n{text}\n")
     (line,) = read_lines(file)
     assert told in line.error and line.id == "2"
+
+
+def test_a_line_without_an_end_fails_and_ends_the_input(tmp_path):
+    """What is no file, or a hole in one, is not read for ever."""
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"question": "What?"}\n')
+    os.truncate(source, 2**36)
+    first, hole = read_lines(source)
+    assert first.error is None and "line 2: longer than 16 MB" in hole.error
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(UserError, match="no regular file"):
+        run_batch(tmp_path / "pipe.jsonl", tmp_path / "out.jsonl", SETTINGS, None)
 
 
 def test_two_at_once_do_not_mix(job, small, tmp_path):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import resource
 import socket
+import threading
 import time
+import tracemalloc
 from dataclasses import replace
 
 import httpx
@@ -14,6 +17,7 @@ import pytest
 
 from igva.serve.app import Settings, create_app
 from igva.serve.completions import Completions
+from igva.serve.engine import Engine
 from igva.serve.failure import Refusal
 from igva.serve.guard import is_loopback
 from igva.serve.limits import Limits
@@ -328,11 +332,87 @@ def test_silent_and_slow_connections_make_room(small):
         slow.close()
 
 
+def test_many_that_come_at_once_leave_files_to_open(small, monkeypatch):
+    """asyncio takes all that wait before it closes one, and where files run out it takes none for a second."""
+    limits = replace(LIMITS, connections=40)
+    app = create_app(*small, Settings("tiny", limits=limits))
+    failures: list[object] = []
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_exception_handler", lambda loop, told: failures.append(told))
+
+    async def stalling(scope, receive, send):
+        if scope.get("path") == "/stall":
+            time.sleep(1)  # meanwhile all the others come
+        await app(scope, receive, send)
+
+    with serving(stalling, limits) as url:
+        address = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
+        clients = [socket.socket() for _ in range(120)]
+        stall = socket.create_connection(address)
+        most = max(client.fileno() for client in (stall, *clients)) + 1 + limits.connections + 50
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        try:
+            stall.sendall(b"GET /stall HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.3)
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex(address)
+            assert httpx.get(f"{url}/health", timeout=20).status_code == 200
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for client in (stall, *clients):
+                client.close()
+    assert not failures
+
+
+def test_who_leaves_while_sending_is_no_fault_of_the_server(serve, caplog):
+    url = serve(Settings("small", limits=LIMITS))
+    port = int(url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000\r\n\r\n{"
+        )
+        time.sleep(0.2)
+    until = time.monotonic() + 20
+    while 'status="499"' not in (told := httpx.get(f"{url}/metrics").text) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert 'status="499"' in told and not caplog.records, "no traceback that a stranger can fill a disk with"
+
+
 def test_encoded_pictures_are_let_go_once_read():
     body = ChatRequest.model_validate(chat("What?", data_url(noise(0)), data_url(noise(1))))
     assert all(len(url) > 100 for url in body.image_urls())
     body.let_go()
     assert body.image_urls() == ["", ""] and [item["type"] for item in body.chat()[0]["content"]].count("image") == 2
+
+
+def test_what_waits_holds_no_encoded_pictures(serve, monkeypatch):
+    """57 MB each, it was once: the body, its text and the bytes of the picture."""
+    opened, begin = threading.Event(), Engine._begin
+    monkeypatch.setattr(Engine, "_begin", lambda engine, jobs: (opened.wait(60), begin(engine, jobs)))
+    url = serve(Settings("small", limits=Limits(active=1, waiting=8)))
+    body = json.dumps(chat("What?", data_url(noise(5, size=1000)), max_tokens=1)).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    port = int(url.rpartition(":")[2])
+    clients = []
+    tracemalloc.start()
+    try:
+        for _ in range(6):
+            clients.append(socket.create_connection(("127.0.0.1", port)))
+            clients[-1].sendall(whole)
+        until = time.monotonic() + 60
+        while metric(url, "igva_waiting") < 5 and time.monotonic() < until:  # one is being begun
+            time.sleep(0.02)
+        assert metric(url, "igva_waiting") == 5
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        opened.set()
+        for each in clients:
+            each.close()
+    assert len(body) > 4_000_000 and held < len(body), f"{held:,} bytes for 6 that wait"
 
 
 def test_as_many_are_prepared_at_once_as_may_wait():

@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    from igva.answering import load
+    from igva.answering import ChatRefused, load
 
     model, processor = load(args.model, args.device, args.dtype)
     talk = Talk(model, processor, args.max_new_tokens, pictures)
@@ -56,8 +56,10 @@ def main(args: argparse.Namespace) -> None:
         try:
             if line:
                 talk.take(line)
-        except UserError as error:  # a mistake ends no conversation
-            print(f"igva: {error}")
+        except UserError as error:
+            if isinstance(error, ChatRefused) and not talk.chat:  # nothing can be said to this model
+                raise
+            print(f"igva: {error}")  # a mistake ends no conversation
 
 
 class Talk:
@@ -77,7 +79,7 @@ class Talk:
         """Obey a command, or answer.
 
         Raises:
-            UserError: no such command, or a picture that cannot be read.
+            UserError: no such command, a picture that cannot be read, or a chat template that refuses.
         """
         from igva.errors import UserError
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, TypeVar
 
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
@@ -18,7 +17,8 @@ from igva.model.processing_igva import IgvaProcessor
 __all__ = ["ChatDataset", "ChatStream", "Sample"]
 
 SHUFFLE_BUFFER = 256  # records of a stream, with the bytes of their pictures, that wait in memory
-_T = TypeVar("_T")
+SHUFFLE_BYTES = 2**30  # of these pictures: with so many, fewer records wait
+_Placed = tuple[tuple[int, int], Record]  # a record, the number of its shard and its own in it
 
 
 class ChatDataset(Dataset[Sample]):
@@ -138,7 +138,7 @@ class ChatStream(IterableDataset[Sample]):
             for position, record in _shuffled(self._part(worker, workers), order):
                 yield self.build(record, self.epoch, position)
 
-    def _part(self, worker: int, workers: int) -> Iterator[tuple[tuple[int, int], Record]]:
+    def _part(self, worker: int, workers: int) -> Iterator[_Placed]:
         """This process's records and where they stand: number of the shard, number in it."""
         shards = list(enumerate(self.stream.shards))
         random.Random(f"{self.seed} {self.epoch}").shuffle(shards)
@@ -159,15 +159,17 @@ def estimated_tokens(record: Record, per_image: int) -> int:
     return len(record.images) * per_image + sum(map(len, texts)) // 4
 
 
-def _shuffled(items: Iterator[_T], rng: random.Random, size: int = SHUFFLE_BUFFER) -> Iterator[_T]:
+def _shuffled(items: Iterator[_Placed], rng: random.Random, size: int = SHUFFLE_BUFFER) -> Iterator[_Placed]:
     """The items in another order: each next one changes places with a random one of those that wait."""
-    waiting: list[Any] = []
+    waiting: list[_Placed] = []
+    held = 0
     for item in items:
-        if len(waiting) < size:
-            waiting.append(item)
-            continue
-        i = rng.randrange(size)
-        yield waiting[i]
-        waiting[i] = item
+        held += item[1].held
+        waiting.append(item)
+        while len(waiting) > size or (held > SHUFFLE_BYTES and len(waiting) > 1):
+            i = rng.randrange(len(waiting) - 1)
+            waiting[i], waiting[-1] = waiting[-1], waiting[i]
+            held -= waiting[-1][1].held
+            yield waiting.pop()
     rng.shuffle(waiting)
     yield from waiting

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from igva.data.images import ImageSource, StoredImage
+from igva.data.bounded import check_file
+from igva.data.images import ImageSource, StoredImage, image_bytes
 from igva.data.llava_json import image_folder
 from igva.data.records import IMAGE_KEYS, TURN_KEYS, Scan, record_from
 from igva.errors import UserError
@@ -83,7 +84,7 @@ class _Cell:
             return value
         if value is None:
             raise FileNotFoundError("the table holds neither bytes nor a path")
-        return (self.root / value).read_bytes()
+        return image_bytes(self.root / value)
 
 
 def _images(table: Any, column: str, source: str, root: Path) -> Iterator[Sequence[ImageSource]]:
@@ -125,9 +126,13 @@ def _load(source: str) -> Any:
             name, _, config = where.partition("@")
             loaded = _by_name(datasets, name, config or None, split or "train")
         elif _is_saved(path):
+            for file in path.rglob("*.arrow"):
+                check_file(file)
             loaded = datasets.load_from_disk(source)
         else:
             files = _table_files(path)
+            for file in files:
+                check_file(file)
             cache = str(home() / "datasets")
             loaded = datasets.load_dataset(files[0].suffix[1:], data_files=list(map(str, files)), cache_dir=cache)
             loaded = loaded["train"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -13,11 +14,15 @@ from PIL import Image
 
 from igva.errors import UserError
 from igva.model import pixels
-from igva.model.pixels import MAX_PIXELS, decode, is_file, shown
+from igva.model.pixels import MAX_PIXELS, check_file, check_length, decode, shown
 
 
 class TooManyPixels(UserError):
     """A picture has more pixels than are accepted."""
+
+
+class MissingImage(UserError):
+    """A picture is not there."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,17 @@ class StoredImage:
         name: what messages call it; two pictures of a data set never share one.
         read: gives the encoded bytes; called when they are needed. It must survive pickling, since data loading
             processes get a copy.
+        held: bytes that it keeps in memory.
     """
 
     name: str
     read: Callable[[], bytes] = field(compare=False, repr=False)
+    held: int = field(default=0, compare=False, repr=False)
 
     @classmethod
     def of(cls, name: str, data: bytes) -> StoredImage:
         """A picture whose bytes are at hand."""
-        return cls(name, functools.partial(bytes, data))
+        return cls(name, functools.partial(bytes, data), len(data))
 
     def __str__(self) -> str:
         return self.name
@@ -49,14 +56,21 @@ def image_bytes(source: ImageSource) -> bytes:
     """The encoded bytes of a picture, not looked at.
 
     Raises:
-        UserError: it is missing or cannot be read.
+        UserError: it is missing, no regular file, longer than any picture, or cannot be read.
     """
-    if isinstance(source, Path):
-        _check_file(source, str(source))
+    name = shown(str(source))
     try:
-        return source.read() if isinstance(source, StoredImage) else source.read_bytes()
+        with _as_user_errors():
+            if isinstance(source, Path):
+                check_file(source, name)
+                return source.read_bytes()
+            data = source.read()
+            check_length(len(data), name)
+            return data
+    except FileNotFoundError as error:
+        raise MissingImage(f"{name} cannot be read: {error.strerror or error}") from error
     except OSError as error:
-        raise UserError(f"{shown(str(source))} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
 def open_image(
@@ -73,23 +87,19 @@ def open_image(
         UserError: missing, no regular file, or ``pixels.decode`` refuses it.
     """
     name = name or (str(source) if isinstance(source, (str, Path, StoredImage)) else "the image")
-    if isinstance(source, (str, Path)):
-        _check_file(Path(source), name)
-    elif isinstance(source, StoredImage):
+    if isinstance(source, StoredImage):
         source = io.BytesIO(image_bytes(source))
-    try:
+    with _as_user_errors():
         return decode(source, shown(name), max_pixels)
+
+
+@contextmanager
+def _as_user_errors() -> Iterator[None]:
+    try:
+        yield
     except pixels.TooManyPixels as error:
         raise TooManyPixels(str(error)) from error
+    except pixels.NoSuchImage as error:
+        raise MissingImage(str(error)) from error
     except pixels.BadImage as error:
         raise UserError(str(error)) from error
-
-
-def _check_file(path: Path, name: str) -> None:
-    name = shown(name)
-    if not is_file(path):
-        raise UserError(f"{name} does not exist: check the path")
-    if path.is_dir():
-        raise UserError(f"{name} is a folder: name an image file in it")
-    if not path.is_file():
-        raise UserError(f"{name} is no regular file: name an image file")

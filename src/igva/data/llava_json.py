@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from igva.data.bounded import check_file, lines, whole_text
 from igva.data.records import Record, Scan, check_entry, image_names, record_from, strict
 from igva.errors import UserError
 
@@ -29,8 +30,7 @@ def scan_llava(path: Path, image_root: str | Path | None = None) -> Scan:
     Raises:
         UserError: the file or the folder of its images is missing, it is not JSON as a whole, or it is empty.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: check the path, or make data with `igva probe build`")
+    check_file(path, "check the path, or make data with `igva probe build`")
     root = image_folder(image_root, path.parent)
     number = -1
     for number, entry in enumerate(_lines(path) if path.suffix == ".jsonl" else _whole(path)):
@@ -62,7 +62,7 @@ def image_folder(image_root: str | Path | None, default: Path) -> Path:
 
 def _whole(path: Path) -> list[Any]:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+        entries = json.loads(whole_text(path).decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
     except (UnicodeDecodeError, RecursionError) as error:
@@ -73,14 +73,11 @@ def _whole(path: Path) -> list[Any]:
 
 
 def _lines(path: Path) -> Iterator[Any]:
-    """One value per line that is not blank.
-
-    Only a line feed ends a line: ``str.splitlines`` would also cut at characters that JSON allows within text.
-    """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
+    """One value per line that is not blank."""
+    for number, line in enumerate(lines(path), 1):
+        if isinstance(line, UserError):
+            yield line
+        elif line.strip():
             try:
                 yield json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except json.JSONDecodeError as error:

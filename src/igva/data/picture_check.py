@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from igva.data.images import ImageSource, TooManyPixels, image_bytes, open_image
+from igva.data.images import ImageSource, MissingImage, TooManyPixels, image_bytes, open_image
 from igva.errors import UserError
-from igva.model.pixels import is_file
 
 TINY = 16  # pixels of the shorter side
 LONG = 8  # the longer side by the shorter
@@ -48,9 +46,10 @@ def check_picture(image: ImageSource) -> PictureFacts:
     name = str(image)
     try:
         data = image_bytes(image)
+    except MissingImage as error:
+        return PictureFacts(name, "missing", str(error))
     except UserError as error:
-        gone = not is_file(image) if isinstance(image, Path) else isinstance(error.__cause__, FileNotFoundError)
-        return PictureFacts(name, "missing" if gone else "unreadable", str(error))
+        return PictureFacts(name, "unreadable", str(error))
     digest = hashlib.sha256(data).digest()
     try:
         return PictureFacts(name, "fine", "", digest, open_image(io.BytesIO(data), name).size)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from igva.data.images import ImageSource
+from igva.data.images import ImageSource, StoredImage
 from igva.errors import UserError
 
 IMAGE_KEYS = ("image", "images")
@@ -33,6 +33,11 @@ class Record:
     images: tuple[ImageSource, ...]
     source: str
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def held(self) -> int:
+        """Bytes of its pictures that are in memory."""
+        return sum(image.held for image in self.images if isinstance(image, StoredImage))
 
 
 # What a format's reader gives: each sample, or in its place what is wrong with it.

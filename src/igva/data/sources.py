@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from igva.data.bounded import check_file, check_name
 from igva.data.hf_datasets import is_hf_dataset, scan_hf
 from igva.data.llava_json import scan_llava
 from igva.data.records import Record, Scan, strict
@@ -19,7 +20,10 @@ FORMATS = "LLaVA .json or .jsonl, a Hugging Face data set (folder, .parquet, .ar
 def is_stream(source: Any) -> bool:
     """Whether data is read from front to back: WebDataset shards, also as part of a list."""
     sources = [source] if isinstance(source, (str, Path)) else source
-    return any(isinstance(item, (str, Path)) and is_webdataset(str(item)) for item in sources)
+    names = [str(item) for item in sources if isinstance(item, (str, Path))]
+    for name in names:
+        check_name(name)
+    return any(map(is_webdataset, names))
 
 
 def read_records(
@@ -77,6 +81,7 @@ def scan(source: Source, image_root: str | Path | None = None) -> Scan:
         UserError: it is missing, of no known format, or not readable as a whole.
     """
     source = str(source)
+    check_name(source)
     if is_webdataset(source):
         for shard in open_stream(source, image_root).shards:
             yield from scan_shard(shard)
@@ -91,6 +96,8 @@ def _scan_listed(source: str, image_root: str | Path | None) -> Iterable[Record 
     path = Path(source)
     if path.is_dir():
         raise UserError(f"{source} is a folder without tar, parquet or arrow files: name the data file in it")
+    if path.exists():
+        check_file(path)
     if path.exists() and path.suffix not in (".json", ".jsonl"):
         raise UserError(f"{source} is of no known format: use {FORMATS}")
     return scan_llava(path, image_root)

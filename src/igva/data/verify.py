@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from tqdm import tqdm
@@ -22,6 +21,7 @@ from igva.errors import UserError
 from igva.model.processing_igva import IgvaProcessor
 
 CHUNK = 256  # samples whose pictures are looked at together; of a stream, only these are in memory
+CHUNK_BYTES = 256 * 2**20  # of their pictures, where those are in memory: with so many the chunk is full
 
 
 @dataclass
@@ -130,14 +130,26 @@ def verify(
         ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool,
         tqdm(desc="samples", unit=" samples", delay=1) as bar,
     ):
-        items = iter(scan)
-        while chunk := list(islice(items, CHUNK)):
+        for chunk in _chunks(scan):
             for item in chunk:
                 looker.add_sample(item)
             for facts in pool.map(check_picture, looker.new_pictures(chunk)):
                 looker.add_picture(facts)
             bar.update(len(chunk))
     return looker.findings
+
+
+def _chunks(scan: Iterable[Record | UserError]) -> Iterator[list[Record | UserError]]:
+    chunk: list[Record | UserError] = []
+    held = 0
+    for item in scan:
+        chunk.append(item)
+        held += item.held if isinstance(item, Record) else 0
+        if len(chunk) == CHUNK or held >= CHUNK_BYTES:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
 
 
 class _Looker:

@@ -9,15 +9,21 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from igva.data.bounded import MAX_ENTRY, BoundedFile, TooMuch, check_file
 from igva.data.images import StoredImage
 from igva.data.records import Record, Scan, check_entry, image_names, record_from, strict
 from igva.errors import UserError
+from igva.model.pixels import MAX_BYTES
 
+HEADER_BYTES = 2**20  # of a member: its name and what else is told of it
+_META = re.compile(r"__[^/]*__($|/)")  # names that tell something of the shard itself
 _IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
+_MOST_BYTES = {"json": MAX_ENTRY} | dict.fromkeys(_IMAGE_SUFFIXES, MAX_BYTES)  # of members that are read at all
 
 
 class RecordStream:
@@ -49,11 +55,11 @@ def find_shards(source: str) -> list[Path]:
     """
     check_local(source)
     if Path(source).is_dir():
-        return sorted(Path(source).glob("*.tar"))
-    paths = [Path(source)] if Path(source).is_file() else [Path(name) for name in _expand(source)]
+        paths = sorted(Path(source).glob("*.tar"))
+    else:
+        paths = [Path(source)] if Path(source).exists() else [Path(name) for name in _expand(source)]
     for path in paths:
-        if not path.is_file():
-            raise UserError(f"the shard {path} does not exist: check the path or the pattern {source}")
+        check_file(path, f"check the path or the pattern {source}")
     return paths
 
 
@@ -83,19 +89,53 @@ def _library() -> Any:
 
 def scan_shard(path: Path) -> Scan:
     """The samples of a tar file one by one; one that is malformed comes as its error, and so does a damaged end."""
-    tar = _library()
+    grouping = _library()
     source = re.sub(r"[-_.]?\d+$", "", path.stem) or path.parent.name  # all shards of a set are one source
     try:
-        with path.open("rb") as file:
-            # Opened here and not by the library, which takes some names for shell commands.
-            members = tar.tar_file_expander([{"url": str(path), "stream": file}])
-            for sample in tar.group_by_keys(members):
-                try:
-                    yield _record(sample, path, source)
-                except UserError as error:
-                    yield error
-    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+        check_file(path)
+        for sample in grouping.group_by_keys(_members(path, grouping.base_plus_ext)):
+            try:
+                yield _record(sample, path, source)
+            except UserError as error:
+                yield error
+    except UserError as error:
+        yield error
+    except TooMuch as error:
+        yield UserError(f"{path} cannot be read on: {error}; pack it anew")
+    except (OSError, tarfile.TarError, ValueError, EOFError, OverflowError, RecursionError, zlib.error) as error:
         yield UserError(f"{path} is damaged or no tar file ({error.args[0]}): get a fresh copy")
+
+
+def _members(path: Path, key_of: Callable[[str], tuple[str | None, str | None]]) -> Iterator[dict[str, Any]]:
+    """The JSON and the pictures of a tar file, as the library's ``group_by_keys`` takes them.
+
+    The library's own reader takes members whole, whatever their size, and some names for shell commands.
+
+    Raises:
+        TooMuch: what stands around the members, or what belongs to one key, is longer than it can rightly be.
+    """
+    with BoundedFile(path) as file:
+        file.allow(HEADER_BYTES)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            last, together, place = None, 0, -1
+            while (member := tar.next()) is not None:
+                if tar.offset <= place or member.size < 0:  # or it would be read for ever
+                    raise tarfile.ReadError("a member of negative length")
+                place = tar.offset
+                tar.members = []  # else it keeps them all  # type: ignore[attr-defined]  # type: ignore[attr-defined]
+                key, suffix = key_of(member.name)
+                if member.isreg() and not _META.match(member.name):
+                    data = b""
+                    if suffix is not None and (kind := suffix.lower().rpartition(".")[2]) in _MOST_BYTES:
+                        together = member.size + (together if key == last else 0)
+                        last = key
+                        if together > MAX_BYTES or member.size > _MOST_BYTES[kind]:
+                            raise TooMuch(f"its member {member.name[:100]} has {member.size:,} bytes")
+                        file.allow(member.size)
+                        content = tar.extractfile(member)
+                        data = b"" if content is None else content.read()
+                    yield {"fname": member.name, "data": data, "__url__": str(path)}
+                file.allow(HEADER_BYTES)
 
 
 def _record(sample: dict[str, Any], path: Path, source: str) -> Record:

@@ -12,6 +12,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 64_000_000  # a 64-megapixel camera; decoding one takes about 200 MB
+MAX_BYTES = 256 * 2**20  # of one encoded picture: of so many pixels, not compressed at all
 MOST_PASSES = 12  # over so many pixels as are accepted: a progressive JPEG of a camera has about ten scans
 LONGEST_NAME = 300
 ORIENTATION = 0x0112  # the EXIF tag
@@ -34,6 +35,10 @@ class TooManyPixels(BadImage):
     """A picture has more pixels than are accepted."""
 
 
+class NoSuchImage(BadImage):
+    """Nothing is there by that name."""
+
+
 def decode(source: str | Path | IO[bytes], name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an encoded picture to upright RGB; of an animation the first frame is taken.
 
@@ -43,10 +48,14 @@ def decode(source: str | Path | IO[bytes], name: str, max_pixels: int = MAX_PIXE
         max_pixels: width times height.
 
     Raises:
-        BadImage: not an image of an allowed format, damaged, empty or too large. The size is checked from the header,
-            before anything is decoded, and so is how often a progressive JPEG goes over its pixels.
+        BadImage: no regular file, not an image of an allowed format, damaged, empty or too large. The size is checked
+            from the header, before anything is decoded, and so is how often a progressive JPEG goes over its pixels.
     """
     try:
+        if isinstance(source, (str, Path)):
+            check_file(Path(source), name)
+        else:
+            check_length(_length(source), name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes next
             image = Image.open(source, formats=FORMATS)
@@ -66,6 +75,38 @@ def decode(source: str | Path | IO[bytes], name: str, max_pixels: int = MAX_PIXE
     except Exception as error:  # Pillow raises nearly anything on bytes that were not meant for it
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
         raise BadImage(f"{name} is damaged or truncated ({reason}): get a fresh copy") from error
+
+
+def check_file(path: Path, name: str) -> None:
+    """See that a path names a file that can be read whole: no folder, pipe or device, which may never end.
+
+    Raises:
+        BadImage: it does not.
+    """
+    if not is_file(path):
+        raise NoSuchImage(f"{name} does not exist: check the path")
+    if path.is_dir():
+        raise BadImage(f"{name} is a folder: name an image file in it")
+    if not path.is_file():
+        raise BadImage(f"{name} is no regular file: name an image file")
+    length = path.stat().st_size
+    if not length:  # files of /proc that never end say so too
+        raise BadImage(f"{name} is empty: get a fresh copy")
+    check_length(length, name)
+
+
+def check_length(length: int, name: str) -> None:
+    """Raise ``BadImage`` where so many encoded bytes can be no picture."""
+    if length > MAX_BYTES:
+        raise BadImage(f"{name} has {length:,} bytes; at most {MAX_BYTES:,} are read: is it a picture?")
+
+
+def _length(stream: IO[bytes]) -> int:
+    """The bytes of a stream, which is left where it was."""
+    place = stream.tell()
+    length = stream.seek(0, io.SEEK_END)
+    stream.seek(place)
+    return length
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

@@ -25,7 +25,7 @@ from igva.model.processing_igva import IgvaProcessor
 from igva.serve.attention_maps import attention_maps
 from igva.serve.completions import Completions, Conversation
 from igva.serve.engine import Engine
-from igva.serve.failure import Refusal
+from igva.serve.failure import Refusal, client_left
 from igva.serve.fetch import Fetcher
 from igva.serve.guard import App, Guard
 from igva.serve.layer_store import LayerStore
@@ -39,7 +39,6 @@ from igva.serve.reading import documented, read
 
 LOG = logging.getLogger("igva.serve")
 PAGE = Path(__file__).parent / "page"
-CLIENT_LEFT = 499  # nginx's status for it; nobody reads the response
 
 Result = TypeVar("Result")
 
@@ -139,6 +138,7 @@ def create_app(
         async def work() -> dict[str, Any]:
             async with completions.preparing():
                 pixels = await asyncio.to_thread(maker.prepare, await source.get(body.image))
+            body.image = ""  # not while it waits for the model
             return await asyncio.wrap_future(engine.call(lambda: attention_maps(model, pixels)))
 
         return JSONResponse(await _unless_left(request, work()))
@@ -181,7 +181,7 @@ async def _unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> R
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise Refusal(CLIENT_LEFT, "the client left")
+        raise client_left()
     finally:
         for each in (task, watch):
             each.cancel()

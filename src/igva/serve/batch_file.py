@@ -14,9 +14,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from igva.data.bounded import check_file, lines
 from igva.data.images import open_image
 from igva.errors import UserError
-from igva.files import sha256_of, write_errors
+from igva.files import new_file, sha256_of, write_errors
 from igva.serve.strict_json import read_json
 
 WINDOW = 4096  # lines handed to an engine at once: what it may hold in memory
@@ -64,8 +65,7 @@ def run_batch(source: Path, out: Path, settings: dict[str, Any], answerer: Answe
         UserError: the input is missing, the output belongs to another input or other settings, another process is
             writing it, or it cannot be written.
     """
-    if not source.is_file():
-        raise UserError(f"{source} does not exist: check the path")
+    check_file(source)
     with write_errors(out), _alone(out):
         _claim(out.with_name(out.name + ".settings.json"), out, settings | {"input": sha256_of(source)})
         done = _repair(out, source)
@@ -100,10 +100,11 @@ def read_lines(source: Path) -> Iterator[Line]:
 
     A line that says something else is a line that failed: the others are still asked.
     """
-    with source.open(encoding="utf-8", errors="replace") as stream:
-        for number, text in enumerate(stream, start=1):
-            if text.strip():
-                yield _line(text, number, source.parent)
+    for number, raw in enumerate(lines(source), start=1):
+        if isinstance(raw, UserError):
+            yield Line(str(number), (), "", str(raw))
+        elif raw.strip():
+            yield _line(raw.decode("utf-8", errors="replace"), number, source.parent)
 
 
 def _line(text: str, number: int, folder: Path) -> Line:
@@ -125,8 +126,8 @@ def _line(text: str, number: int, folder: Path) -> Line:
     return Line(name, tuple(folder / image for image in images), question)
 
 
-def _answers(lines: Iterator[Line], answerer: Answerer) -> Iterator[tuple[Line, dict[str, Any]]]:
-    while window := list(itertools.islice(lines, WINDOW)):
+def _answers(asked: Iterator[Line], answerer: Answerer) -> Iterator[tuple[Line, dict[str, Any]]]:
+    while window := list(itertools.islice(asked, WINDOW)):
         good = answerer([line for line in window if line.error is None])
         for line in window:
             answer, error = (None, line.error) if line.error is not None else next(good)
@@ -142,13 +143,9 @@ def _retry(source: Path, out: Path, answerer: Answerer) -> None:
     entries = list(_entries(out))
     again = (line for line, entry in zip(read_lines(source), entries, strict=True) if "error" in entry)
     fresh = _answers(again, answerer)
-    temporary = out.with_name(out.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as sink:
+    with new_file(out) as part, part.open("w", encoding="utf-8") as sink:
         for entry in entries:
             sink.write(_dump(*next(fresh)) if "error" in entry else json.dumps(entry, ensure_ascii=False) + "\n")
-        sink.flush()
-        os.fsync(sink.fileno())
-    temporary.replace(out)
 
 
 def _entries(out: Path) -> Iterator[dict[str, Any]]:
@@ -165,12 +162,12 @@ def _repair(out: Path, source: Path) -> int:
     if not out.exists():
         return 0
     count, whole = 0, 0
-    lines = read_lines(source)
+    asked = read_lines(source)
     with out.open("rb") as stream:
         for raw in stream:
             if not raw.endswith(b"\n"):
                 break
-            line = next(lines, None)
+            line = next(asked, None)
             try:
                 known = json.loads(raw)["id"]
             except (ValueError, KeyError, TypeError):

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from igva.serve.limits import Limits
 
 SPARE_FILES = 64  # of the process: for the model, the page, remote pictures
+ACCEPT_AT_ONCE = 8  # before those that are too many are closed again: some rounds of it must fit the spare files
 
 
 def protocol_for(limits: Limits) -> type[H11Protocol]:
@@ -47,8 +48,10 @@ class _Patient(H11Protocol):
         self._silent_since = 0.0
         super().connection_made(transport)
         self._watch()
-        if len(self.connections) > self.most:
-            silent = [each for each in self.connections if isinstance(each, _Patient) and each.silent]
+        # Of several that come in one moment each has another one to go, though none is gone yet.
+        there = [each for each in self.connections if isinstance(each, _Patient) and not each.transport.is_closing()]
+        if len(there) > self.most:
+            silent = [each for each in there if each.silent]
             oldest = min(silent, key=lambda each: each._silent_since, default=self)
             oldest.transport.abort()
 

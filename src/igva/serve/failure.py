@@ -33,3 +33,8 @@ class Refusal(Exception):
 def overloaded() -> Refusal:
     """The refusal where as many wait already as may."""
     return Refusal(429, "too many requests are waiting: try again in a moment", code="overloaded")
+
+
+def client_left() -> Refusal:
+    """Nobody reads it: the status is nginx's, for the counts."""
+    return Refusal(499, "the client left")

@@ -99,7 +99,8 @@ class PromptMaker:
             messages, typed = self.processor.shield(chat)
             text = self.processor.render(messages, add_generation_prompt=True)
         except ValueError as error:
-            raise Refusal(400, str(error), "messages") from None
+            system = any(message["role"] == "system" for message in chat)
+            raise Refusal(400, f"{error}{': leave the system message out' * system}", "messages") from None
         special = not self.processor.starts_with_bos(text)
         return self.processor.expand_placeholders(self.processor.tokenize(text, typed, special)[0])
 

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
-from igva.serve.failure import Refusal
+from igva.serve.failure import Refusal, client_left
 from igva.serve.strict_json import read_json
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -38,9 +39,13 @@ async def read(request: Request, kind: type[Body]) -> Body:
     """The request's body as an object of this kind; nothing keeps the bytes.
 
     Raises:
-        Refusal: it is no JSON object, holds too many values, or says something that the kind does not know.
+        Refusal: the client left; or it is no JSON object, holds too many values, or says something that the kind does
+            not know.
     """
-    data = b"".join([chunk async for chunk in request.stream()])
+    try:
+        data = b"".join([chunk async for chunk in request.stream()])
+    except ClientDisconnect:
+        raise client_left() from None
     return await asyncio.to_thread(_parse, data, kind)
 
 

@@ -7,7 +7,7 @@ import socket
 import uvicorn
 
 from igva.errors import UserError
-from igva.serve.connections import protocol_for
+from igva.serve.connections import ACCEPT_AT_ONCE, protocol_for
 from igva.serve.guard import App
 from igva.serve.limits import Limits
 
@@ -38,11 +38,21 @@ def server(app: App, log_level: str = "warning", limits: Limits | None = None) -
         log_level=log_level,
         access_log=False,
         server_header=False,
+        backlog=ACCEPT_AT_ONCE,
         timeout_graceful_shutdown=10,
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """Takes a few connections at a time, as many as wait."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():  # asyncio has one number for both, and set it
+            listener.listen()
 
 
 def run(app: App, listener: socket.socket, limits: Limits | None = None) -> None:
