@@ -25,6 +25,7 @@ FLOORS = {
     "paths": 0,
     "tables": 0,
     "untrusted": 0,
+    "versions": 0,
     "model": 1,
     "registration": 2,
     "testing": 3,

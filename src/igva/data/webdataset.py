@@ -122,7 +122,7 @@ def _members(path: Path, key_of: Callable[[str], tuple[str | None, str | None]])
                 if tar.offset <= place or member.size < 0:  # or it would be read for ever
                     raise tarfile.ReadError("a member of negative length")
                 place = tar.offset
-                tar.members = []  # else it keeps them all  # type: ignore[attr-defined]  # type: ignore[attr-defined]
+                tar.members = []  # type: ignore[attr-defined]  # else it keeps them all
                 key, suffix = key_of(member.name)
                 if member.isreg() and not _META.match(member.name):
                     data = b""

@@ -6,11 +6,9 @@ import contextlib
 import json
 import math
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -21,13 +19,13 @@ from igva.errors import UserError
 from igva.eval.lmms_suite import Benchmark, read_suite
 from igva.eval.lmms_table import by_category, text
 from igva.files import write_file
+from igva.versions import versions
 
 if TYPE_CHECKING:
     from igva.eval.lmms_model import Igva
     from igva.eval.lmms_tasks import Tasks
 
 RESULTS, ANSWERS, SAMPLES, SUMMARY = "results.json", "answers.jsonl", "samples.jsonl", "lmms.json"
-_PACKAGES = ("igva", "lmms-eval", "transformers", "torch", "datasets")
 
 
 def run_lmms(
@@ -74,7 +72,7 @@ def run_lmms(
         "device": device or ("cuda" if torch.cuda.is_available() else "cpu"),  # where igva.load puts it
         "limit": limit,
         "max_new_tokens": max_new_tokens,
-        "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": versions("lmms-eval", "datasets"),
     }
     runner = _Runner(catalog, out, settings, {"pretrained": model, "batch_size": batch_size})
     results = {}

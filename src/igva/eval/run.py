@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +21,11 @@ from igva.eval.scoring import grade_all, summarise
 from igva.files import write_errors, write_file
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
-from igva.model.vision_ensemble import EnsembleVisionConfig
+from igva.versions import versions
 
 PREDICTIONS, SCORES, SETTINGS = "predictions.jsonl", "scores.json", "settings.json"
-# Fields of the configuration that change answers where the weights stay the same.
-_WAYS = (
-    "fusion",
-    "fusion_kwargs",
-    "image_size",
-    "vision_pool",
-    "normalize_layers",
-    "instruction_pooling",
-    "instruction_normalize",
-)
-_PACKAGES = ("igva", "torch", "transformers")
+# Fields of a configuration, at any depth, that say where a model lies and how it runs, not what it answers.
+_OUTWARD = ("_name_or_path", "name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 # What an answer depends on. The other settings are told, not compared: a model may be moved, a batch made smaller.
 _BINDING = ("fingerprint", "processor", "questions", "max_new_tokens", "dtype", "zero_images", "prompt", "versions")
 
@@ -136,7 +125,7 @@ def _settings(
         "batch_size": batch_size,
         "zero_images": zero_images,
         "prompt": prompt_of(processor, questions[0]),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+        "versions": versions(),
     }
 
 
@@ -147,16 +136,19 @@ def fingerprint(model: torch.nn.Module) -> str:
     """
     digest = hashlib.sha256()
     config = getattr(model, "config", None)
-    ways = [getattr(config, name, None) for name in _WAYS]
-    if isinstance(ensemble := getattr(config, "vision_config", None), EnsembleVisionConfig):
-        ways.append(ensemble.beside_weights())
-    digest.update(json.dumps(ways).encode())
+    digest.update(json.dumps(_inward(config.to_dict() if config else {}), sort_keys=True, default=str).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())
         flat = value.detach().reshape(-1)
         sample = flat[:: max(1, flat.numel() // 256)].cpu().contiguous()
         digest.update(sample.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _inward(settings: Any) -> Any:
+    if isinstance(settings, dict):
+        return {str(key): _inward(value) for key, value in settings.items() if key not in _OUTWARD}
+    return [_inward(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
 
 
 def question_hash(questions: Sequence[Question]) -> str:

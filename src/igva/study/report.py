@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import csv
-import importlib.metadata
 import io
 import json
 import math
-import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import jinja2
 from igva.errors import UserError
 from igva.files import write_errors, write_file
 from igva.tables import Cell, Table, columns_of, format_column, is_numeric
+from igva.versions import versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
@@ -60,7 +59,7 @@ def write_report(
     _check_names([table.name for table in tables])
     _check_names([figure.name for figure in figures])
     pictures = [(figure, _png(figure.figure)) for figure in figures]
-    facts = {"title": title, "summary": list(summary), "settings": settings, "versions": versions()}
+    facts = {"title": title, "summary": list(summary), "settings": settings, "versions": versions("matplotlib")}
     with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         for table in tables:
@@ -71,12 +70,6 @@ def write_report(
         write_file(out / "study.json", _json(facts))
         write_file(out / "report.html", _page(title, summary, tables, pictures, facts).encode())
     return out / "report.html"
-
-
-def versions() -> dict[str, str]:
-    """What the numbers were computed with."""
-    packages = ("igva", "torch", "transformers", "matplotlib")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
 def _page(

@@ -11,10 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import accelerate
-import peft
 import torch
-import transformers
 
 import igva
 from igva.checkpoints.tiny import EMBEDDED_TINY, tiny_revision, trained_path
@@ -25,6 +22,7 @@ from igva.train.arguments import Recipe
 from igva.train.distributed import shares, world_size
 from igva.train.resuming import RUN_FILE, Beginning
 from igva.train.stages import describe, parameter_groups
+from igva.versions import versions
 
 
 class Report:
@@ -61,7 +59,7 @@ class Report:
             "learning_rates": {group["name"]: group["lr"] for group in parameter_groups(model, recipe.optim)},
             "batch": {"processes": world_size(), "micro_batch_size": micro, "accumulated": accumulate},
             "data": dict(data),
-            "versions": versions(),
+            "versions": run_versions(),
             "hardware": {
                 "device": str(model.device),
                 "threads": torch.get_num_threads(),
@@ -132,17 +130,9 @@ def fingerprint(source: str) -> str | None:
     return None
 
 
-def versions() -> dict[str, str | None]:
+def run_versions() -> dict[str, str | None]:
     """Of everything that a run's numbers depend on."""
-    return {
-        "igva": igva.__version__,
-        "git": _git_commit(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "accelerate": accelerate.__version__,
-        "peft": peft.__version__,
-        "python": platform.python_version(),
-    }
+    return {**versions("accelerate", "peft"), "git": _git_commit()}
 
 
 def _git_commit() -> str | None:

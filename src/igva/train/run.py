@@ -35,7 +35,7 @@ from igva.train.feature_cache import InstructionCache, LayerCache
 from igva.train.packed_attention import use_packed_attention
 from igva.train.place_words import add_place_words
 from igva.train.precision import settle_precision
-from igva.train.report import Report, data_facts, versions
+from igva.train.report import Report, data_facts, run_versions
 from igva.train.resuming import beginning
 from igva.train.stages import describe, lora_scale, set_trainable
 from igva.train.starting import check_start
@@ -68,7 +68,7 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
     check_start(recipe)
     data = _read(recipe)
     facts = data_facts(recipe, data.train)
-    begun = beginning(recipe, resume, facts, versions(), main=state.is_main_process)
+    begun = beginning(recipe, resume, facts, run_versions(), main=state.is_main_process)
     state.wait_for_everyone()  # before one of them writes into the folder that another looks into
     output = Path(recipe.output)
     set_seed(recipe.optim.seed)
