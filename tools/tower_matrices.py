@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from igva.checkpoints.efficientnet import read_classifier
-from igva.checkpoints.part_cache import fetch_parts
-from igva.checkpoints.shipped import TOWER
-from igva.checkpoints.tiny_vision import CONSTANTS, VISION_PARTS, WIDTH, class_vectors
+from igva.parts.cache import fetch_parts
+from igva.parts.efficientnet import read_classifier
+from igva.parts.shipped import TOWER
+from igva.parts.tower import CONSTANTS, VISION_PARTS, WIDTH, class_vectors
 
 
 def principal_rows(matrix: Tensor, count: int) -> Tensor:

@@ -28,14 +28,14 @@ from tqdm import trange
 from transformers.utils import logging
 
 from igva import build
-from igva.checkpoints.part_cache import fetch_parts
-from igva.checkpoints.tiny_vision import VISION_PARTS, assemble_vision, preprocessor
 from igva.data.imagined import Imagination
 from igva.eval.photo_suite import photo_questions
 from igva.model.fusion_base import FusionDims
 from igva.model.fusions import build_fusion
 from igva.model.projector import Projector
 from igva.model.vision_layers import VisionLayers
+from igva.parts.cache import fetch_parts
+from igva.parts.tower import VISION_PARTS, assemble_vision, preprocessor
 from igva.probe.pack import nouns
 from igva.probe.scenes import COLORS
 from igva.train.feature_cache import LayerCache

@@ -22,11 +22,9 @@ from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.paths import is_missing_folder
 from igva.registration import register
-from igva.untrusted import check_index
+from igva.untrusted import check_model_folder
 
 register()
-
-CONFIG_FILE = "config.json"  # of a model folder
 
 ImageLike = str | Path | Image.Image
 
@@ -123,23 +121,6 @@ def resolve_model(name_or_path: str | Path) -> str:
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not is_missing_folder(name):
         return name
     raise UserError(f"there is no model {name!r}: `igva models` lists the names, or give a folder")
-
-
-def check_model_folder(path: Path) -> None:
-    """Raise ``UserError`` unless the folder holds a configuration and safetensors weights; nothing is unpickled."""
-    if not path.is_dir():
-        raise UserError(f"{path} is not a folder: name the folder that holds config.json and the weights")
-    if not (path / CONFIG_FILE).exists():
-        raise UserError(f"{path} has no config.json: it is not a model folder")
-    check_index(path)
-    if any(path.glob("*.safetensors")):
-        return
-    if pickles := sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")):
-        raise UserError(
-            f"{path} holds pickled weights ({pickles[0]}), which can run code when opened: "
-            "convert them to safetensors where you trust them, with save_pretrained()"
-        )
-    raise UserError(f"{path} has no weights: copy the *.safetensors files into it")
 
 
 def answer(

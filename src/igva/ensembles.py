@@ -19,7 +19,6 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # by this name: no torchvision asked
 
-from igva.checkpoints.efficientnet import MEAN, STD
 from igva.errors import UserError, first_line
 from igva.model.efficientnet_lite import EfficientNetLiteConfig
 from igva.model.vision_ensemble import (
@@ -32,6 +31,7 @@ from igva.model.vision_ensemble import (
 )
 from igva.model.vision_layers import resolve_layer
 from igva.part_sources import load_vision_tower, resolve_part
+from igva.parts.efficientnet import MEAN, STD
 from igva.timm_models import TIMM, check_timm, load_timm, timm_settings
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel
 
-from igva.checkpoints.part_cache import fetch_parts
-from igva.checkpoints.parts import PARTS
-from igva.checkpoints.tiny_vision import vision_folder
 from igva.errors import UserError
+from igva.parts.cache import fetch_parts
+from igva.parts.table import PARTS
+from igva.parts.tower import vision_folder
 from igva.paths import is_missing_folder
 from igva.untrusted import check_index
 

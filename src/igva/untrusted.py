@@ -11,6 +11,8 @@ from pathlib import Path
 
 from igva.errors import UserError
 
+CONFIG_FILE = "config.json"  # of a model folder
+
 
 def check_index(folder: Path) -> None:
     """See that the index of a sharded checkpoint names safetensors files of its own folder.
@@ -35,3 +37,20 @@ def check_index(folder: Path) -> None:
 
 def _is_own(name: object) -> bool:
     return isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
+
+
+def check_model_folder(path: Path) -> None:
+    """Raise ``UserError`` unless the folder holds a configuration and safetensors weights; nothing is unpickled."""
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder: name the folder that holds config.json and the weights")
+    if not (path / CONFIG_FILE).exists():
+        raise UserError(f"{path} has no config.json: it is not a model folder")
+    check_index(path)
+    if any(path.glob("*.safetensors")):
+        return
+    if pickles := sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")):
+        raise UserError(
+            f"{path} holds pickled weights ({pickles[0]}), which can run code when opened: "
+            "convert them to safetensors where you trust them, with save_pretrained()"
+        )
+    raise UserError(f"{path} has no weights: copy the *.safetensors files into it")

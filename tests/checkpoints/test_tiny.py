@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 import igva
 from igva.checkpoints import tiny
-from igva.checkpoints.part_cache import parts_present
+from igva.parts.cache import parts_present
 from igva.train.arguments import load_recipe, recipe_text
 from igva.train.run import build_from_recipe
 

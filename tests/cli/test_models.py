@@ -2,9 +2,9 @@
 
 import pytest
 
-from igva.checkpoints import part_cache, parts, wheels
 from igva.cli.main import entry
 from igva.errors import UserError
+from igva.parts import cache, table, wheels
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def no_way_out(monkeypatch):
     def fail(part, *args, **kwargs):
         raise wheels.pip_error(part, "WARNING: Retrying ... after connection broken by NewConnectionError")
 
-    monkeypatch.setattr(part_cache, "download", fail)
+    monkeypatch.setattr(cache, "download", fail)
 
 
 def test_list_and_licences(empty_home, capsys):
@@ -53,9 +53,9 @@ def test_nothing_there(empty_home, no_way_out, words, message, capsys):
 def test_damaged_part_is_removed_to_be_fetched_again(empty_home, monkeypatch, damaged):
     """And so is what was made of it: the tower, and the whole model. The other parts stay."""
     from igva.checkpoints import tiny
-    from igva.checkpoints.tiny_vision import vision_path
+    from igva.parts.tower import vision_path
 
-    parts_here = [part_cache.part_folder(name) for name in parts.PARTS]
+    parts_here = [cache.part_folder(name) for name in table.PARTS]
     for folder in (*parts_here, vision_path(), tiny.tiny_path()):
         folder.mkdir(parents=True)
     monkeypatch.setattr(tiny, "part_present", lambda name: True)
@@ -67,5 +67,5 @@ def test_damaged_part_is_removed_to_be_fetched_again(empty_home, monkeypatch, da
     monkeypatch.setattr(tiny, "verify_part", verify)
     tiny.verify_tiny()
     left = [folder for folder in parts_here if folder.exists()]
-    assert left == [folder for folder in parts_here if folder != part_cache.part_folder(damaged)]
+    assert left == [folder for folder in parts_here if folder != cache.part_folder(damaged)]
     assert not vision_path().exists() and not tiny.tiny_path().exists()

@@ -12,9 +12,9 @@ import pytest
 from transformers import AutoProcessor
 
 from igva.answering import resolve_model
-from igva.checkpoints.part_cache import parts_present
 from igva.data.questions import Question
 from igva.eval.run import prompt_of
+from igva.parts.cache import parts_present
 from igva.probe.edition import EVAL_CYCLE
 
 SNAPSHOTS = Path(__file__).parent / "prompt_snapshots.json"

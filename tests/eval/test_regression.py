@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import igva
-from igva.checkpoints.part_cache import parts_present
 from igva.data.questions import read_questions
 from igva.eval.run import evaluate
+from igva.parts.cache import parts_present
 
 STORED = Path(__file__).parent / "regression"
 EXPECTED = STORED / "expected.json"

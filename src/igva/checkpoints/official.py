@@ -29,7 +29,6 @@ from transformers import (
 # As in build.py: the top-level name wants torchvision in transformers 5.16.
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-from igva.answering import check_model_folder
 from igva.building import (
     IMAGE_TOKEN,
     add_image_token,
@@ -43,6 +42,7 @@ from igva.model.configuration_igva import IgvaConfig
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.part_sources import resolve_part
+from igva.untrusted import check_model_folder
 
 TEXT_TYPES = {"llava_llama": "llama", "llava_mistral": "mistral", "llava_qwen": "qwen2"}
 

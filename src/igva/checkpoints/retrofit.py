@@ -16,7 +16,6 @@ from torch import Tensor
 from transformers import AutoConfig, AutoProcessor, LlavaConfig, LlavaForConditionalGeneration
 from transformers.utils import cached_file
 
-from igva.answering import check_model_folder
 from igva.checkpoints.official import (
     LOAD_ERRORS,
     TOWER,
@@ -43,6 +42,7 @@ from igva.model.processing_igva import IgvaProcessor
 from igva.model.vision_ensemble import EncoderConfig, EnsembleVisionConfig, EnsembleVisionModel
 from igva.model.vision_layers import resolve_layer, split_layers
 from igva.model_settings import config_of_llava
+from igva.untrusted import check_model_folder
 
 # Tower → tokens before the patches. Towers of variable resolution have no fixed number of visual tokens.
 PREFIX_TOKENS = {"clip_vision_model": 1, "siglip_vision_model": 0}

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from igva.checkpoints.part_cache import fetch_parts, part_folder, part_present, parts_present, verify_part
-from igva.checkpoints.parts import PARTS
-from igva.checkpoints.seal import contents_fit, seal, sizes_fit
-from igva.checkpoints.shipped import TOWER, WEIGHTS
 from igva.errors import UserError
 from igva.files import new_folder, remove_stale, write_errors
 from igva.imagenet.classes import TABLE as CLASSES
+from igva.parts.cache import fetch_parts, part_folder, part_present, parts_present, verify_part
+from igva.parts.shipped import TOWER, WEIGHTS
+from igva.parts.table import PARTS
 from igva.paths import home
+from igva.seal import contents_fit, seal, sizes_fit
 
 TRAINED = WEIGHTS / "tiny.safetensors"  # allocator, projector, LoRA: all that was trained
 SETTINGS = WEIGHTS / "tiny.json"  # how the parts are put together: the recipe's model section
@@ -61,7 +61,7 @@ def licences() -> dict[str, str]:
 
 def verify_tiny() -> None:
     """Hash every file that was fetched or made; what is damaged is removed, to be fetched or made again."""
-    from igva.checkpoints.tiny_vision import vision_path
+    from igva.parts.tower import vision_path
 
     for name in PARTS:
         if not part_present(name):

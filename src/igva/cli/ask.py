@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
     pictures = [open_image(path) for path in images]  # before the model loads: a wrong path should fail at once
     result = ask(args, pictures, question)
     if args.plot:
-        from igva.plot import plot_answer
+        from igva.answer_plot import plot_answer
 
         plot_answer(pictures, question, result, Path(args.plot))
     print(json.dumps(result.to_json()) if args.json else render(result))

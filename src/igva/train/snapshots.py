@@ -9,10 +9,10 @@ from pathlib import Path
 
 from transformers.trainer import TRAINER_STATE_NAME
 
-from igva.checkpoints.seal import cut_or_missing, first_changed, listing
 from igva.checkpoints.trained import TRAINED_FILE, read_trained
 from igva.errors import UserError, first_line
 from igva.files import flush_directory, flush_tree
+from igva.seal import cut_or_missing, first_changed, listing
 
 CONTENTS = "checkpoint.json"  # when a checkpoint was written, and the size and hash of each of its files
 STAGING = ".saving"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from igva.answering import CONFIG_FILE
 from igva.checkpoints.tiny import trained_path
 from igva.checkpoints.trained import check_trained
 from igva.errors import UserError
 from igva.train.arguments import Recipe
 from igva.train.plan import planned_model
 from igva.train.stages import lora_scale
+from igva.untrusted import CONFIG_FILE
 
 
 def check_start(recipe: Recipe) -> None:

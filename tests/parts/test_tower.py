@@ -11,13 +11,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # by this name: no torchvision asked
 
-from igva.checkpoints import tiny_vision
-from igva.checkpoints.part_cache import parts_present
-from igva.checkpoints.shipped import TOWER
-from igva.checkpoints.tiny_vision import CONSTANTS, WORDS, vision_path, word_vectors
 from igva.imagenet.classes import classes
 from igva.model.vision_layers import run_tower
 from igva.part_sources import load_vision_tower
+from igva.parts import tower as tower_file
+from igva.parts.cache import parts_present
+from igva.parts.shipped import TOWER
+from igva.parts.tower import CONSTANTS, WORDS, vision_path, word_vectors
 
 needs_parts = pytest.mark.skipif(not parts_present(), reason="the parts are not fetched: igva models fetch tiny")
 CAT = Path(__file__).parents[2] / "examples/chelsea.png"
@@ -49,13 +49,13 @@ def test_word_vectors_have_no_mean_and_some_constant_channels() -> None:
 def test_another_class_list_is_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     before = vision_path()
     assert before == vision_path() and before.name.startswith("vision-")
-    monkeypatch.setattr(tiny_vision, "classes", lambda: classes()[:-1])
+    monkeypatch.setattr(tower_file, "classes", lambda: classes()[:-1])
     assert vision_path() != before
 
 
 @pytest.fixture(scope="module")
 def tower() -> Any:
-    return load_vision_tower(tiny_vision.vision_folder())
+    return load_vision_tower(tower_file.vision_folder())
 
 
 @needs_parts
@@ -66,7 +66,7 @@ def test_what_it_is_made_of(tower: Any) -> None:
     assert (tower.config.hidden_size, tower.config.grid) == (384, 8)
     number, vectors = tower.words_layer()
     assert number == len(names) and vectors.shape == (1000, 384)
-    processor = AutoImageProcessor.from_pretrained(tiny_vision.vision_folder())
+    processor = AutoImageProcessor.from_pretrained(tower_file.vision_folder())
     pixels = processor(Image.new("RGB", (9, 9), (255, 0, 51)), return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, 256, 256)
     torch.testing.assert_close(pixels[0, :, 7, 7], torch.tensor([1.0, 0.0, 0.2]), atol=1e-3, rtol=0)
@@ -76,7 +76,7 @@ def test_what_it_is_made_of(tower: Any) -> None:
 @torch.no_grad()
 def test_the_words_of_a_cat_are_a_cats(tower: Any) -> None:
     """Of the 1,000 classes' vectors, a cat's is nearest to what the layer says on the whole."""
-    processor = AutoImageProcessor.from_pretrained(tiny_vision.vision_folder())
+    processor = AutoImageProcessor.from_pretrained(tower_file.vision_folder())
     picture = Image.open(CAT).convert("RGB").resize((256, 256))
     pixels = processor(picture, return_tensors="pt")["pixel_values"]
     number, vectors = tower.words_layer()

