@@ -98,7 +98,7 @@ def test_nothing_half_written(adapted, tmp_path, monkeypatch):
     def killed(*args, **kwargs):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("igva.checkpoints.trained.os.fsync", killed)
+    monkeypatch.setattr("igva.files.os.fsync", killed)
     with pytest.raises(OSError, match="No space left"):
         save_trained(adapted, file, lora_scale=1.0)
     assert file.read_bytes() == before
