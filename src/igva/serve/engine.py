@@ -19,6 +19,7 @@ from igva.model.processing_igva import IgvaProcessor
 from igva.serve.failure import Refusal, overloaded
 from igva.serve.layer_store import LayerStore
 from igva.serve.limits import Limits
+from igva.serve.memory import give_back
 from igva.serve.prompt import Prompt
 from igva.serve.running import Arrival, Entry, RunningBatch
 from igva.serve.sampling import Sampler, Sampling
@@ -182,6 +183,8 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self._wake:
+                if not self._busy():
+                    give_back()
                 self._wake.wait_for(lambda: self._stopping or self._busy())
                 if self._stopping:
                     break
