@@ -328,6 +328,19 @@ class IgvaProcessor(ProcessorMixin):
             start += width
         return ids, spans
 
+    def chat_tokens(self, chat: Iterable[dict[str, Any]], chat_template: str | None = None, **kwargs: Any) -> list[int]:
+        """Token ids of one chat, one placeholder per picture; what looks like a special token in it stays text.
+
+        Args:
+            kwargs: options of the tokenizer's ``apply_chat_template``.
+
+        Raises:
+            ValueError: there is no chat template, or it does not take such a chat.
+        """
+        messages, typed = self.shield(chat)
+        text = self.render(messages, chat_template, **kwargs)
+        return self.tokenize(text, typed, add_special_tokens=not self.starts_with_bos(text))[0]
+
     def expand_placeholders(self, ids: list[int]) -> list[int]:
         """Repeat each image placeholder ``num_image_tokens`` times."""
         expanded: list[int] = []

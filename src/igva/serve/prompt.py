@@ -96,13 +96,11 @@ class PromptMaker:
 
     def _tokens(self, chat: list[dict[str, Any]]) -> list[int]:
         try:
-            messages, typed = self.processor.shield(chat)
-            text = self.processor.render(messages, add_generation_prompt=True)
+            ids = self.processor.chat_tokens(chat, add_generation_prompt=True)
         except ValueError as error:
             system = any(message["role"] == "system" for message in chat)
             raise Refusal(400, f"{error}{': leave the system message out' * system}", "messages") from None
-        special = not self.processor.starts_with_bos(text)
-        return self.processor.expand_placeholders(self.processor.tokenize(text, typed, special)[0])
+        return self.processor.expand_placeholders(ids)
 
     def _instruction(self, chat: list[dict[str, Any]], pictures: int) -> dict[str, Tensor]:
         if not pictures or not self.processor.use_instructions:

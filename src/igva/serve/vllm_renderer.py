@@ -61,9 +61,7 @@ class IgvaRenderer(HfRenderer):
             processor = self._chats
             known = template or processor.chat_template or processor.tokenizer.chat_template or ""
             options = resolve_chat_template_kwargs(processor.tokenizer, known, options)
-            shielded, typed = processor.shield(conversation)
-            text = processor.render(shielded, template, **options)
-            ids, _ = processor.tokenize(text, typed, add_special_tokens=not processor.starts_with_bos(text))
+            ids = processor.chat_tokens(conversation, template, **options)
             turns = processor.user_turns(conversation)
         prompt: dict[str, Any] = {"prompt_token_ids": ids, TURNS: turns}
         if data is not None:
