@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/projector_readout.py runs/tiny_align_b
 
-For a model whose fusion reads no question (``tiny_align``'s output). Each token's cosine with the language model's
+A fusion that reads a question is asked *What is in the picture?*. Each token's cosine with the language model's
 embeddings of the probe's names becomes shares (temperature of the warm-up); a picture's are the mean of its tokens'. It
 tells what is lost before the language model comes, and what after.
 """
@@ -19,10 +19,11 @@ import igva
 from igva.eval.photo_suite import photo_questions
 from igva.probe.pack import nouns
 from igva.train.arguments import WarmUpArguments
-from igva.train.feature_cache import LayerCache
+from igva.train.feature_cache import InstructionCache, LayerCache
 from igva.train.warmup import word_embeddings
 
 BATCH = 32
+QUESTION = "What is in the picture?"
 
 
 def main() -> None:
@@ -38,13 +39,17 @@ def main() -> None:
         for entry in json.loads(file.read_text())
         if entry["answer"] in names
     ]
+    asks = InstructionCache(model, processor)
+    asks.fill([QUESTION])
+    guide = asks([QUESTION]) if model.model.fusion.needs_instruction else None
     layers = LayerCache(model, processor)
     layers.fill(picture for picture, _, _ in asked)
     right: dict[str, list[bool]] = defaultdict(list)
     for start in range(0, len(asked), BATCH):
         batch = asked[start : start + BATCH]
         with torch.inference_mode():
-            mixed = model.model.mix(layers([picture for picture, _, _ in batch]).to(dtype=torch.float32), None)
+            shown = layers([picture for picture, _, _ in batch]).to(dtype=torch.float32)
+            mixed = model.model.mix(shown, None if guide is None else guide.float().expand(len(batch), -1))
             tokens = normalize(model.model.projector.project(mixed.features).float(), dim=-1)
         best = (tokens @ words.T / WarmUpArguments().temperature).softmax(dim=-1).mean(dim=1).argmax(dim=-1)
         for (_, answer, split), number in zip(batch, best.tolist(), strict=True):

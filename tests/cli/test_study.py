@@ -95,6 +95,23 @@ def test_fusions(data, model, capsys):
     assert (data / "out/by_category.csv").read_bytes() == before
 
 
+def test_what_cannot_be_measured_is_refused_at_once(data, model, capsys):
+    assert (
+        entry(["study", "fusions", *files(data), "--model", model, *QUICK, "--fusions", "mean", "deepstack:layers=[1]"])
+        == 2
+    )
+    assert "deepstack adds its layers inside the language model" in capsys.readouterr().err
+    test = json.loads((data / "test.json").read_text())
+    for question in test:
+        question["task"] += "!" * (question["task"] == "t1")
+    (data / "test.json").write_text(json.dumps(test))
+    command = ["study", "layers", *files(data), "--model", model, *QUICK, "--layers", "1", "--no-blind"]
+    assert entry(command) == 2
+    assert "--train has no question of task 't1!', which --test has" in capsys.readouterr().err
+    assert not (data / "out").exists()
+    assert entry([*command, "--shared"]) == 0
+
+
 def test_whole_models(data, tmp_path, capsys):
     parts = save_tiny_parts(tmp_path / "parts")
     (tmp_path / "recipe.yaml").write_text(

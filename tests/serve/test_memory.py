@@ -1,6 +1,7 @@
 """Memory that was freed goes back to the system, even where small blocks still in use lie above it."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from igva.serve.memory import _TRIM, give_back
 
 
 def resident_mb() -> float:
-    with open("/proc/self/status") as status:
+    with Path("/proc/self/status").open() as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
 
 

@@ -36,7 +36,11 @@ def test_layers_are_found_where_they_were_planted(material, dims, tmp_path, per_
     assert float(rows["blind"][color]) < 50 and float(rows["chance"][color]) == 25
     assert float(table(tmp_path, "normalised")["layer 1"][1]) == 1
     html = report.read_text()
-    assert "Fine-Grained: best is layer 1" in html and "://" not in html.replace("http://www.w3.org", "")
+    assert (
+        "Fine-Grained: best is layer 1" in html
+        and "points above layer 3 (95 %: " in html
+        and "://" not in html.replace("http://www.w3.org", "")
+    )
 
 
 def test_fusions_are_ranked_and_a_second_call_trains_nothing(material, dims, tmp_path):

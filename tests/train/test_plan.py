@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import timeit
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,16 @@ def test_nothing_is_loaded(files, monkeypatch):
     monkeypatch.setattr(torch, "load", None)
     plan = make_plan(load_recipe(str(files[0])), MIX, devices=1, tflops=None, gpu=True)
     assert plan.disk.export > 0 and plan.time.steps == 250
+
+
+def test_the_cpu_is_measured(files):
+    """Arithmetic of a matrix product over its time, halved: what other products then take fits it."""
+    plan = make_plan(load_recipe(str(files[1]), ["optim.bf16=false"]), MIX, devices=1, tflops=None, gpu=False)
+    matrix = torch.ones(768, 768)
+    matrix @ matrix
+    seconds = min(timeit.repeat(lambda: matrix @ matrix, number=3, repeat=5)) / 3
+    reached = 2 * 768**3 / seconds / 1e12
+    assert reached / 8 < plan.time.tflops < reached * 2
 
 
 def test_a_part_that_is_not_there_is_one_line(files):

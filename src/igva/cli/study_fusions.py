@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
     from igva.cli import study_options as options
     from igva.errors import UserError
     from igva.layer_names import layer_names
-    from igva.study.fusions import readout_run, study_fusions
+    from igva.study.fusions import check_measurable, readout_run, study_fusions
     from igva.study.trials import parse_variants
 
     options.check_counts(args)
@@ -35,6 +35,8 @@ def main(args: argparse.Namespace) -> None:
     model, processor = options.load_encoders(args)
     dims, settings = model.config.fusion_dims(), options.readout_settings(args)
     variants = parse_variants(args.fusions, dims)
+    if not args.recipe:
+        check_measurable(variants)
     labels = [variant.label for variant in variants]
     guided = [variant.label for variant in variants if variant.fusion == "igva"]
     reference = args.reference or (guided or labels)[0]

@@ -19,10 +19,12 @@ def main(args: argparse.Namespace) -> None:
 
     from igva.cli import study_options as options
     from igva.layer_names import layer_names
-    from igva.study.layers import parse_layers, readout_run, study_layers
+    from igva.study.layers import check_tasks, parse_layers, readout_run, study_layers
 
     options.check_counts(args)
     train, test = options.read_data(args)
+    if not (args.recipe or args.shared):
+        check_tasks(train, test)
     model, processor = options.load_encoders(args)
     dims, settings = model.config.fusion_dims(), options.readout_settings(args)
     layers = parse_layers(args.layers or f"1-{dims.num_layers}", dims.num_layers)

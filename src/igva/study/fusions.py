@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from igva.data.questions import Question
+from igva.errors import UserError
 from igva.layer_names import group_label
 from igva.model.fusion_base import FusionDims
 from igva.model.fusions import fusion_class
@@ -52,6 +53,16 @@ def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims)
         )
 
     return run
+
+
+def check_measurable(variants: Sequence[Variant]) -> None:
+    """Raise ``UserError`` for a fusion whose features a readout would not see."""
+    for variant in variants:
+        if fusion_class(variant.fusion).injects:
+            raise UserError(
+                f"{variant.label} adds its layers inside the language model, which a readout does not have: leave it "
+                "out, or give --recipe"
+            )
 
 
 def study_fusions(

@@ -18,11 +18,13 @@ from igva.layer_names import layer_label
 from igva.model.fusion_base import FusionDims
 from igva.model.vision_layers import resolve_layer
 from igva.plot import new_figure
+from igva.study.paired import compare_outcomes
 from igva.study.readout import Material, ReadoutSettings, ReadoutTrial, Trial
 from igva.study.report import Figure, write_report
 from igva.study.trials import Job, Outcome, Trials, Variant, by_label, ids_by, scores_table, standing
 from igva.tables import Table
 
+WIDE = 1.96  # standard errors to the side of a 95 % interval
 BLIND = "blind"
 LONGEST_NUMBER = 4  # characters; names of layers are longer and stand upright
 Run = Callable[[Variant, int], Outcome]
@@ -66,8 +68,6 @@ def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims,
         trials: list[Trial] = []
         for task in sorted({question.task for question in material.test}) if per_task else [None]:
             train, test = (_of(questions, task) for questions in (material.train, material.test))
-            if not train:
-                raise UserError(f"the training data has no question of task {task!r}: check --train")
             trial = fresh()
             trial.readout.load_state_dict(warm.readout.state_dict())
             trials.append(trial.run(train, test, f"{variant.label} {task or ''}".strip()))
@@ -85,6 +85,15 @@ def readout_run(material: Material, settings: ReadoutSettings, dims: FusionDims,
         )
 
     return run
+
+
+def check_tasks(train: Sequence[Question], test: Sequence[Question]) -> None:
+    """Raise ``UserError`` where a readout per task would have nothing to learn from."""
+    if missing := sorted({question.task for question in test} - {question.task for question in train}):
+        raise UserError(
+            f"--train has no question of task {missing[0]!r}, which --test has: name its tasks as --test does, or give "
+            "--shared for one readout of all"
+        )
 
 
 def _of(questions: Sequence[Question], task: str | None) -> list[Question]:
@@ -147,15 +156,19 @@ def _normalised_table(shares: dict[str, dict[str, float]]) -> Table:
 
 
 def findings(runs: dict[str, list[Outcome]], test: Sequence[Question]) -> list[str]:
-    """The best layer of each category in words, and how far ahead it is of the last."""
+    """The best layer of each category in words, how far ahead it is of the last, and whether that may be chance."""
     groups = ids_by(test, "category")
     seen = {label: standing(outcomes, groups) for label, outcomes in runs.items() if label != BLIND}
     last = list(seen)[-1]
     lines = []
     for name in groups:
         best = max(seen, key=lambda label: seen[label][name][0])
-        ahead = seen[best][name][0] - seen[last][name][0]
-        tail = "" if best == last else f", {ahead:.1f} points above {last}"
+        tail = ""
+        if best != last:
+            ahead, error, _ = compare_outcomes(runs[last], runs[best], groups[name])
+            low, high = ahead - WIDE * error, ahead + WIDE * error
+            tail = f", {ahead:.1f} points above {last} (95 %: {low:.1f} to {high:.1f})"
+            tail += "" if low > 0 else ", which may be chance"
         lines.append(f"{name}: best is {best} with {seen[best][name][0]:.1f} %{tail} ({len(groups[name])} questions).")
     return lines
 

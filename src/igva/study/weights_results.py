@@ -358,6 +358,9 @@ def draw_shares(sorting: Sorting, groups: Sequence[str]) -> Any:
     return figure
 
 
+LEAST_RANGE = 0.05  # of the colours: less than five points of weight must look like little
+
+
 def draw_heatmaps(sortings: Sequence[Sorting], groups: Sequence[str]) -> Any:
     """Ways to sort the questions side by side; the colour says how far a mean is from that of all questions."""
     shown = [_shown(sorting) for sorting in sortings]
@@ -368,7 +371,8 @@ def draw_heatmaps(sortings: Sequence[Sorting], groups: Sequence[str]) -> Any:
     figure = new_figure((2.6 + 0.85 * len(groups)) * len(sortings), 1.6 + 0.42 * most + room)
     axes = figure.subplots(1, len(sortings), squeeze=False)[0]
     numbers = [[row.weights for row in rows] for rows in shown]
-    far = max(abs(v - base) for rows in numbers for row in rows for v, base in zip(row, rows[-1], strict=True)) or 0.01
+    differences = [abs(v - base) for rows in numbers for row in rows for v, base in zip(row, rows[-1], strict=True)]
+    far = max(*differences, LEAST_RANGE)
     for axis, sorting, rows, classes in zip(axes, sortings, numbers, shown, strict=True):
         away = [[value - base for value, base in zip(row, rows[-1], strict=True)] for row in rows]
         image = axis.imshow(away, cmap="RdBu_r", vmin=-far, vmax=far, aspect="auto")
