@@ -100,7 +100,7 @@ def test_what_cannot_be_measured_is_refused_at_once(data, model, capsys):
         entry(["study", "fusions", *files(data), "--model", model, *QUICK, "--fusions", "mean", "deepstack:layers=[1]"])
         == 2
     )
-    assert "deepstack adds its layers inside the language model" in capsys.readouterr().err
+    assert "adds its layers inside the language model, which a readout does not have" in capsys.readouterr().err
     test = json.loads((data / "test.json").read_text())
     for question in test:
         question["task"] += "!" * (question["task"] == "t1")

@@ -167,3 +167,21 @@ def test_a_part_that_is_not_there_is_one_line(files):
 def test_data_that_is_not_there_leaves_the_size_open(files):
     mix = data_mix(load_recipe(str(files[1])), None)
     assert mix.samples is None
+
+
+def test_conversations_that_are_merged_are_fewer_and_longer(files, tmp_path):
+    entries = [
+        {
+            "id": str(number),
+            "image": "a.png" if number < 4 else "b.png",
+            "conversations": [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A dog."}],
+        }
+        for number in range(6)
+    ]
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps(entries))
+    apart, merged = (
+        data_mix(load_recipe(str(files[1]), [f"data.train={data}", f"data.merge_turns={most}"])) for most in (0, 4)
+    )
+    assert (apart.samples, merged.samples) == (6, 2) and apart.pictures == merged.pictures == 2
+    assert 2 * apart.text_tokens <= merged.text_tokens <= 4 * apart.text_tokens

@@ -19,6 +19,7 @@ from igva.answering import resolve_model
 from igva.building import IMAGE_TOKEN, sentence_encoder_settings
 from igva.checkpoints.retrofit import DEFAULT_INSTRUCTION_DIM, ensemble_options, widened_tower
 from igva.data.imagined import without_imagined
+from igva.data.merging import merge_by_picture
 from igva.data.records import Record
 from igva.data.sources import is_stream, read_records
 from igva.ensembles import ensemble_config
@@ -274,6 +275,8 @@ def data_mix(recipe: Recipe, samples: int | None = None) -> Mix:
     records = read_records(data.train, data.image_root, data.leave_out)
     if not data.imagined:
         records = without_imagined(records)
+    if data.merge_turns:
+        records = merge_by_picture(records, data.merge_turns, recipe.optim.seed)
     return Mix(
         samples or len(records),
         pictures=len({image for record in records for image in record.images}),
