@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from igva.eval.questions import read_questions
 
 from igva.cli import main as cli
+from igva.data.questions import read_questions
 from igva.errors import UserError
 from igva.probe import Question, Task, build, categories, category_of, register_task, sample, scenes, sheet, tasks
 from igva.probe.edition import FOLLOW_UPS, SPLITS

@@ -316,6 +316,6 @@ def test_failed_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError("disk full")
 
     monkeypatch.setattr(build_split, "_dump", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="out cannot be written: disk full"):
         build("test", tmp_path / "out", 2)
     assert list(tmp_path.iterdir()) == []

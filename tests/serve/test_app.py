@@ -310,6 +310,35 @@ def test_a_long_prompt_holds_up_nobody_else(small, serve, monkeypatch):
     assert len(pieces) > before + 40
 
 
+def test_a_short_prompt_overtakes_a_long_one(small, serve, monkeypatch):
+    """It is answered while the long one is read, and so is the next; of long ones one is read at a time."""
+    monkeypatch.setattr("igva.serve.engine.CHUNK_TOKENS", 32)
+    arriving: list[int] = []
+
+    def slowly(arrival, most):
+        arriving.append(arrival.length)
+        time.sleep(0.02)
+        return advance(arrival, min(most, 4))
+
+    advance = Arrival.advance
+    url = serve(Settings("small", limits=Limits(active=6, waiting=8, new_tokens=400)))
+    whole = said(url, chat("What?", max_tokens=4, min_tokens=4))
+    monkeypatch.setattr(Arrival, "advance", slowly)
+    text = "What is it? " * 80
+    long = [threading.Thread(target=ask, args=(url, chat(text, max_tokens=1)), daemon=True) for _ in range(2)]
+    for each in long:
+        each.start()
+    while not arriving:
+        time.sleep(0.005)
+    assert [said(url, chat("What?", max_tokens=4, min_tokens=4)) for _ in range(2)] == [whole, whole]
+    assert all(each.is_alive() for each in long), "both short ones are through while the long ones are read"
+    for each in long:
+        each.join(120)
+    longest = max(arriving)
+    first = len(arriving) - arriving[::-1].index(longest)  # pieces of the long ones come to an end one after the other
+    assert arriving.count(longest) >= 2 * (longest // 4) and first == len(arriving)
+
+
 def test_attention_maps_have_a_place_in_the_queue(serve, monkeypatch):
     """Too many are told to come back; who has left is not worked for."""
     opened, worked = threading.Event(), []

@@ -198,13 +198,13 @@ def load_sentence_encoder(source: str, dtype: torch.dtype) -> SentenceEncoder:
     Raises:
         UserError: it cannot be loaded.
     """
-    source = resolve_part(source)
-    if Path(source).is_dir():
-        check_model_folder(Path(source))
     try:
+        source = resolve_part(source)
+        if Path(source).is_dir():
+            check_model_folder(Path(source))
         model = AutoModel.from_pretrained(source, dtype=dtype, use_safetensors=True, trust_remote_code=False)
         tokenizer, settings = sentence_encoder_settings(source)
-    except LOAD_ERRORS as error:
+    except (*LOAD_ERRORS, UserError) as error:
         raise UserError(f"--instruction-encoder {source} cannot be loaded: {first_line(error)}") from error
     return SentenceEncoder(model, tokenizer, settings)
 
@@ -320,7 +320,10 @@ def _rename(name: str, prefixes: tuple[tuple[str, str], ...], parts: tuple[tuple
 
 def _vision_source(official: dict[str, Any], given: str | None) -> str:
     if given is not None:
-        return resolve_part(given)
+        try:
+            return resolve_part(given)
+        except UserError as error:
+            raise UserError(f"--vision-tower: {error}") from error
     name = str(official.get("mm_vision_tower"))
     if Path(name).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", name):  # a folder, or the form of a hub id
         return name

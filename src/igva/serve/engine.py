@@ -20,6 +20,7 @@ from igva.serve.failure import Refusal, overloaded
 from igva.serve.layer_store import LayerStore
 from igva.serve.limits import Limits
 from igva.serve.memory import give_back
+from igva.serve.pace import CHUNK_TOKENS, Pace
 from igva.serve.prompt import Prompt
 from igva.serve.running import Arrival, Entry, RunningBatch
 from igva.serve.sampling import Sampler, Sampling
@@ -27,7 +28,6 @@ from igva.serve.token_text import TokenText, token_bytes
 
 LOG = logging.getLogger("igva.serve")
 PREFILL_TOKENS = 2048  # of answers that join together
-CHUNK_TOKENS = 512  # of these run at once: running answers wait for it, and who left is not waited for longer
 
 Result = TypeVar("Result")
 
@@ -112,7 +112,9 @@ class Engine:
         self._batch: RunningBatch[Job] = RunningBatch(model)
         self._waiting: deque[Job] = deque()
         self._alone: deque[Job] = deque()  # joined with others, and one of them failed
-        self._arriving: Arrival[Job] | None = None
+        self._arriving: list[Arrival[Job]] = []  # at most one of a long prompt, and what overtakes it
+        self._oldest = False  # whether the oldest of those that arrive had the last turn
+        self._pace = Pace()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._wake = Condition()
         self._stopping = False
@@ -189,13 +191,13 @@ class Engine:
                 if self._stopping:
                     break
                 call = self._calls.popleft() if self._calls else None
-                joining = [] if self._arriving is not None else self._next()
+                joining = self._next()
             if call is not None:
                 _fulfil(*call)
             self._begin(joining)
             self._prefill()
             self._step()
-        arriving = [] if self._arriving is None else [entry.who for entry in self._arriving.entries]
+        arriving = [entry.who for arrival in self._arriving for entry in arrival.entries]
         for job in [*self._waiting, *self._alone, *arriving, *self._batch.who]:
             _tell(job, Failed(Refusal(503, "the server is shutting down")))
 
@@ -203,19 +205,30 @@ class Engine:
         return bool(self._waiting or self._alone or self._calls or self._arriving or self._batch.who)
 
     def _next(self) -> list[Job]:
-        """The answers that join now: as many as there is room for, without keeping the others waiting too long."""
-        if self._alone:
+        """The answers that join now: as many as there is room for, without keeping the others waiting too long.
+
+        Of prompts of more than a chunk one at a time is on its way, alone; shorter ones overtake it.
+        """
+        long_ones = sum(arrival.length > CHUNK_TOKENS for arrival in self._arriving)
+        if len(self._arriving) > long_ones:
+            return []
+        if self._alone and not (long_ones and len(self._alone[0].prompt.ids) > CHUNK_TOKENS):
             return [self._alone.popleft()]
+        self._waiting = deque(job for job in self._waiting if not job.cancelled)
+        room = self.limits.active - self.running - sum(len(arrival.entries) for arrival in self._arriving)
         jobs: list[Job] = []
         longest = 0
-        while self._waiting and self.running + len(jobs) < self.limits.active:
-            if self._waiting[0].cancelled:
-                self._waiting.popleft()
+        for job in list(self._waiting):
+            length = len(job.prompt.ids)
+            if length > CHUNK_TOKENS and (jobs or long_ones):
                 continue
-            longest = max(longest, len(self._waiting[0].prompt.ids))
-            if jobs and longest * (len(jobs) + 1) > PREFILL_TOKENS:
+            longest = max(longest, length)
+            if len(jobs) >= room or (jobs and longest * (len(jobs) + 1) > PREFILL_TOKENS):
                 break
-            jobs.append(self._waiting.popleft())
+            jobs.append(job)
+            self._waiting.remove(job)
+            if length > CHUNK_TOKENS:
+                break
         return jobs
 
     def _begin(self, jobs: Sequence[Job]) -> None:
@@ -230,33 +243,36 @@ class Engine:
             except Exception:
                 _fail(job)
         if entries:
-            self._arriving = Arrival(self.model, entries)
+            self._arriving.append(Arrival(self.model, entries))
 
     def _prefill(self) -> None:
         """Some more tokens of those that join; once they are through they are in the batch, all of them or none.
 
         Where that fails they join one by one, so that nobody fails for another's sake.
         """
-        if self._arriving is None:
+        self._arriving = [each for each in self._arriving if not all(entry.who.cancelled for entry in each.entries)]
+        if not self._arriving:
             return
-        arriving, jobs = self._arriving, [entry.who for entry in self._arriving.entries]
-        if all(job.cancelled for job in jobs):
-            self._arriving = None
-            return
+        # By turns the oldest and the shortest: a short one overtakes, and the long one is not held up for ever.
+        self._oldest = not self._oldest
+        arriving = self._arriving[0] if self._oldest else min(self._arriving, key=lambda each: each.length)
+        jobs = [entry.who for entry in arriving.entries]
+        others = bool(self._batch.who) or len(self._arriving) > 1
         try:
-            logits = arriving.advance(CHUNK_TOKENS)
+            with self._pace.chunk():
+                logits = arriving.advance(self._pace.tokens if others else CHUNK_TOKENS)
             if logits is None:
                 return
             self._batch.admit(arriving)
         except Exception:
-            self._arriving = None
+            self._arriving.remove(arriving)
             if len(jobs) == 1:
                 _fail(jobs[0])
             else:
                 LOG.warning("answers could not join together", exc_info=True)
                 self._alone.extend(jobs)
             return
-        self._arriving = None
+        self._arriving.remove(arriving)
         for entry in arriving.entries:
             self.counts.prompt_tokens += len(entry.ids)
             _tell(entry.who, Started(*layer_weights(self.model, entry.image)))
@@ -267,7 +283,8 @@ class Engine:
         if not self._batch.who:
             return
         try:
-            logits = self._batch.step([job.tokens[-1] for job in self._batch.who])
+            with self._pace.step():
+                logits = self._batch.step([job.tokens[-1] for job in self._batch.who])
         except Exception:
             LOG.exception("the model failed")
             for job in self._batch.who:

@@ -35,12 +35,14 @@ class Arrival(Generic[Who]):
     Attributes:
         entries: whose they are.
         cache, mask: of the tokens that have been run, and of all.
+        length: tokens of the longest prompt.
     """
 
     def __init__(self, model: IgvaForConditionalGeneration, entries: Sequence[Entry[Who]]):
         self.model, self.entries = model, list(entries)
-        length = max(len(entry.ids) for entry in entries)
-        rows = [([0] * (length - len(e.ids)) + e.ids, [0] * (length - len(e.ids)) + [1] * len(e.ids)) for e in entries]
+        self.length = max(len(entry.ids) for entry in entries)
+        gaps = [self.length - len(entry.ids) for entry in entries]
+        rows = [([0] * gap + e.ids, [0] * gap + [1] * len(e.ids)) for gap, e in zip(gaps, entries, strict=True)]
         self._ids = torch.tensor([ids for ids, _ in rows], device=model.device)
         self.mask = torch.tensor([mask for _, mask in rows], device=model.device)  # (B, S)
         self.cache = DynamicCache()
