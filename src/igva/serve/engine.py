@@ -259,8 +259,9 @@ class Engine:
         jobs = [entry.who for entry in arriving.entries]
         others = bool(self._batch.who) or len(self._arriving) > 1
         try:
-            with self._pace.chunk():
-                logits = arriving.advance(self._pace.tokens if others else CHUNK_TOKENS)
+            most = min(CHUNK_TOKENS, self._pace.piece(others))
+            with self._pace.reading(most):
+                logits = arriving.advance(most)
             if logits is None:
                 return
             self._batch.admit(arriving)

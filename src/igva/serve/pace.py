@@ -6,20 +6,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-CHUNK_TOKENS = 512  # at most; so many where nobody else waits
+CHUNK_TOKENS = 512  # at most
 LEAST_TOKENS = 16
+ALONE_SECONDS = 0.2  # of a piece while nobody else waits: as long as whoever comes next may have to
 
 
 class Pace:
-    """As many tokens as take about as long as a token of the others, which then go on at half their speed.
-
-    Attributes:
-        tokens: of the next piece.
-    """
+    """Pieces that take about as long as a token of the others, which then go on at half their speed."""
 
     def __init__(self) -> None:
-        self.tokens = LEAST_TOKENS * 4
         self._step = 0.0  # seconds of the last token
+        self._per_token = ALONE_SECONDS / 64  # seconds a token of the last piece; longer prompts are slower
+
+    def piece(self, others: bool) -> int:
+        """Tokens of the next piece.
+
+        Args:
+            others: whether anybody else is answered or arrives.
+        """
+        seconds = self._step if others and self._step else ALONE_SECONDS
+        return max(LEAST_TOKENS, min(CHUNK_TOKENS, round(seconds / self._per_token)))
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -29,10 +35,8 @@ class Pace:
         self._step = time.perf_counter() - start
 
     @contextmanager
-    def chunk(self) -> Iterator[None]:
-        """Around a piece of a prompt: the next one is half as long if this took longer than a token, else twice."""
+    def reading(self, tokens: int) -> Iterator[None]:
+        """Around a piece of so many tokens."""
         start = time.perf_counter()
         yield
-        if self._step:
-            slow = time.perf_counter() - start > self._step
-            self.tokens = max(LEAST_TOKENS, self.tokens // 2) if slow else min(CHUNK_TOKENS, self.tokens * 2)
+        self._per_token = max((time.perf_counter() - start) / tokens, 1e-9)
