@@ -18,11 +18,13 @@ from igva.data import bounded, verify, webdataset
 from igva.data import dataset as streams
 from igva.data.bounded import BoundedFile, TooMuch
 from igva.data.images import StoredImage, image_bytes, open_image
+from igva.data.questions import read_questions, read_turns
 from igva.data.records import Record
 from igva.data.sources import is_stream, read_records, scan
 from igva.data.webdataset import scan_shard
 from igva.errors import UserError
 from igva.model.pixels import MAX_BYTES, BadImage, opened
+from igva.probe.check import read_test
 
 GIGABYTE = 2**30
 # Runs `igva data verify` on each path under a limit of memory; prints how each ended.
@@ -216,3 +218,16 @@ def test_pictures_in_memory_are_bounded(monkeypatch):
         ahead.append(taken - given)
         seen.append(place[1])
     assert sorted(seen) == list(range(40)) and seen != list(range(40)) and max(ahead) == 11
+
+
+def test_questions_are_read_through_the_same(tmp_path):
+    """A file of questions for eval and compare, for studies, and for the probe's check."""
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    hole(tmp_path / "hole.json", 64 * GIGABYTE, b"[")
+    for read in (read_questions, read_turns, read_test):
+        for name in ("pipe.json", "zero.json"):
+            with pytest.raises(UserError, match="is no regular file"):
+                read(tmp_path / name)
+        with pytest.raises(UserError, match="is zero: it is no text"):
+            read(tmp_path / "hole.json")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from igva.data.bounded import check_file, whole_text
 from igva.data.images import ImageSource
 from igva.data.imagined import without_imagined
 from igva.data.records import TURN_KEYS, Record, check_entry, image_names, record_from
@@ -66,10 +67,7 @@ def read_questions(path: str | Path, category_field: str = "category") -> list[Q
         UserError: missing, malformed or empty, or two entries have the same id; the message names the entry.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(
-            f"{path} does not exist: check the path, or make questions with `igva probe build --split test`"
-        )
+    check_file(path, "check the path, or make questions with `igva probe build --split test`")
     questions: dict[str, Question] = {}
     for number, entry in enumerate(read_entries(path)):
         check_entry(entry, f"{path}, entry {number}")
@@ -128,8 +126,10 @@ def read_entries(path: Path) -> Iterator[Any]:
     Raises:
         UserError: it cannot be read, is not JSON, or is no list.
     """
+    if path.exists():
+        check_file(path)  # a pipe would be waited for
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = whole_text(path).decode("utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UserError(f"{path} cannot be read: {reason}: check the path") from error

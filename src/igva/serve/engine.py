@@ -214,6 +214,8 @@ class Engine:
             return []
         if self._alone and not (long_ones and len(self._alone[0].prompt.ids) > CHUNK_TOKENS):
             return [self._alone.popleft()]
+        if not self._waiting:
+            return []
         self._waiting = deque(job for job in self._waiting if not job.cancelled)
         room = self.limits.active - self.running - sum(len(arrival.entries) for arrival in self._arriving)
         jobs: list[Job] = []
@@ -259,7 +261,7 @@ class Engine:
         jobs = [entry.who for entry in arriving.entries]
         others = bool(self._batch.who) or len(self._arriving) > 1
         try:
-            most = min(CHUNK_TOKENS, self._pace.piece(others))
+            most = min(CHUNK_TOKENS, self._pace.piece(others), arriving.left)
             with self._pace.reading(most):
                 logits = arriving.advance(most)
             if logits is None:

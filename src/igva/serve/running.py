@@ -50,6 +50,11 @@ class Arrival(Generic[Who]):
         is_picture = (self._ids == model.config.image_token_id) & self.mask.bool()
         self._placeholders = functional.pad(is_picture.int().cumsum(-1), (1, 0))  # (B, 1+S): before each token
 
+    @property
+    def left(self) -> int:
+        """Tokens of the longest prompt that have not been run."""
+        return self.length - self._run
+
     def advance(self, most: int) -> Tensor | None:
         """Run up to ``most`` tokens more of each prompt.
 

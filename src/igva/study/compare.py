@@ -85,7 +85,7 @@ def study_compare(
         settings: what the study was run with.
 
     Returns:
-        The report's path, and what was comparison.
+        The report's path, and the comparison.
     """
     for side in SIDES:
         answer[side](out / side)

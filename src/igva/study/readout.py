@@ -15,7 +15,6 @@ sentence-encoder width, ``W`` readout width, ``C`` answers of the study.
 from __future__ import annotations
 
 import math
-import random
 import re
 import time
 from collections import Counter
@@ -36,6 +35,8 @@ from igva.model.fusion_base import Fusion, FusionOutput
 from igva.model.fusion_mean import GroupedFusion
 from igva.model.vision_layers import Tap, VisionLayers
 from igva.study.guidance import ANOTHER_TASK, FIXED, UNIFORM
+from igva.study.weights import swaps
+from igva.study.weights_results import OTHER_TASK, total_variation
 from igva.train.feature_cache import InstructionCache, LayerCache
 from igva.train.warmup import read_cells
 
@@ -408,11 +409,12 @@ class ReadoutTrial:
             return None
         self.fusion.eval()
         self.readout.eval()
-        others = _of_other_tasks(questions, self.seed)
+        partners = zip(questions, swaps(questions, self.seed)[OTHER_TASK], strict=True)
+        others = {question.id: pair[1] for question, pair in partners if pair is not None}
         batches = _in_order(questions, 2 * self.settings.batch_size)
         own = torch.cat([self._weights(batch) for batch in batches])
         asked = torch.cat([self._weights(batch, others) for batch in batches])
-        distance = 0.5 * (_per_picture(own) - _per_picture(asked)).abs().sum(dim=-1)
+        distance = total_variation(_per_picture(own), _per_picture(asked))
         scores = {ANOTHER_TASK: self._scores(batches, asked=others)}
         if isinstance(self.fusion, GroupedFusion):
             fixed = own.mean(dim=0)  # (K,), or (N, K)
@@ -501,19 +503,6 @@ def _in_order(questions: Sequence[Question], size: int) -> list[Sequence[Questio
 def _per_picture(weights: Tensor) -> Tensor:
     """``(B, K)``; weights per patch are averaged."""
     return weights.mean(dim=1) if weights.dim() == 3 else weights
-
-
-def _of_other_tasks(questions: Sequence[Question], seed: int) -> dict[str, str]:
-    """Question id → the words of a question of another task, each other task as likely."""
-    rng = random.Random(seed)
-    texts: dict[str, list[str]] = {}
-    for question in questions:
-        texts.setdefault(question.task, []).append(question.question)
-    tasks = sorted(texts)
-    return {
-        question.id: rng.choice(texts[rng.choice([task for task in tasks if task != question.task])])
-        for question in questions
-    }
 
 
 def _endless(things: list[Any], batch_size: int, seed: int) -> Iterator[list[Any]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from igva.checkpoints.trained import TRAINED_FILE
 from igva.errors import UserError
 from igva.files import result_folder
 from igva.train.arguments import Recipe, recipe_from
-from igva.train.resuming import RUN_FILE
+from igva.train.resuming import RUN_FILE, read_run_file
 from igva.train.run import export
 
 
@@ -36,10 +35,9 @@ def read_recipe(run: Path) -> Recipe:
     """The recipe of a run, from its ``run.json``.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is damaged.
     """
     for folder in (run, run.parent):
-        path = folder / RUN_FILE
-        if path.is_file():
-            return recipe_from(json.loads(path.read_text(encoding="utf-8"))["recipe"])
+        if facts := read_run_file(folder):
+            return recipe_from(facts["recipe"])
     raise UserError(f"{run} is no run of igva: {RUN_FILE} is neither in it nor beside it")

@@ -84,7 +84,7 @@ def beginning(
     """
     output = Path(recipe.output)
     kept = snapshots(output)
-    before = _run_file(output)
+    before = read_run_file(output)
     finished = (output / TRAINED_FILE).exists()
     if not resume:
         if finished:
@@ -123,7 +123,7 @@ def _say(main: bool, line: str) -> None:
         print(line, file=sys.stderr)
 
 
-def _run_file(output: Path) -> dict[str, Any]:
+def read_run_file(output: Path) -> dict[str, Any]:
     """``run.json``; empty where there is none.
 
     Raises:

@@ -166,13 +166,13 @@ function line(text, share) {
   return made;
 }
 
-/** One pixel per patch; the style sheet stretches it over the padded square. */
 /** The encoder's name with its dot, where all layers are of one: there is no room for it under a small map. */
 function shared(names) {
   const first = names[0]?.slice(0, names[0].indexOf(".") + 1) ?? "";
   return names.every((each) => each.startsWith(first)) ? first : "";
 }
 
+/** One pixel per patch; the style sheet stretches it over the padded square. */
 function paint(canvas, map) {
   canvas.width = map[0].length;
   canvas.height = map.length;
