@@ -19,7 +19,7 @@ SOURCE = Path(igva.__file__).parent
 # Room -> floor. An import goes down, below floor APART_FROM also to the same; a new room has to be entered here.
 FLOORS = {
     **dict.fromkeys(
-        ("errors", "files", "imagenet", "layer_names", "paths", "seal", "tables", "untrusted", "versions"), 0
+        ("errors", "files", "imagenet", "layer_names", "paths", "resume", "seal", "tables", "untrusted", "versions"), 0
     ),
     "model": 1,
     **dict.fromkeys(("registration", "model_settings", "recipes", "weights"), 2),
@@ -123,7 +123,6 @@ def verbs() -> list[str]:
 
 HELP = """
 import sys
-sys.argv[0] = "igva"
 from igva.cli import main
 main.VERBS = tuple(sys.argv.pop(1).split(","))
 try:

@@ -1,14 +1,15 @@
 """igva: instruction-guided fusion of multi-layer vision features for vision-language models.
 
-Importing it tells transformers' Auto classes about the model; the public names load when first used.
+Importing it loads nothing, and has transformers know the model as soon as transformers is there;
+the public names load when first used.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-from pathlib import Path
 from typing import Any
+
+from igva.registration import register_with_transformers
 
 __version__ = "0.1.0"
 
@@ -40,8 +41,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-# The igva command answers --help without loading torch; its verbs register when they load a model.
-if Path(sys.argv[0] if sys.argv else "").stem != "igva":
-    from igva.registration import register
-
-    register()
+register_with_transformers()

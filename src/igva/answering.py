@@ -21,10 +21,7 @@ from igva.layer_names import group_label, layer_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.paths import is_missing_folder
-from igva.registration import register
 from igva.untrusted import check_model_folder
-
-register()
 
 ImageLike = str | Path | Image.Image
 

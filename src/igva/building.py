@@ -30,9 +30,6 @@ from igva.model.processing_igva import IgvaProcessor
 from igva.model.projector import build_projector
 from igva.model_settings import config_of_parts
 from igva.part_sources import load_vision_tower, resolve_part
-from igva.registration import register
-
-register()
 
 IMAGE_TOKEN = "<image>"
 

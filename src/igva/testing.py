@@ -27,9 +27,6 @@ from igva.model.efficientnet_lite import EfficientNetLiteConfig, WordsLayer
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.model.vision_ensemble import EnsembleVisionConfig
-from igva.registration import register
-
-register()
 
 TOWERS = ("clip", "siglip", "dinov2", "dinov2_with_registers", "vit")
 ENSEMBLE = "ensemble"  # a tower of two encoders, which tiny_model takes in place of one of TOWERS

@@ -62,7 +62,6 @@ def test_bad_input_is_one_line(words, message, tmp_path, monkeypatch, capsys):
 
 QUICK = """
 import sys
-sys.argv[0] = "igva"
 from igva.cli.main import entry
 code = entry()
 heavy = [name for name in ("torch", "transformers", "numpy") if name in sys.modules]

@@ -159,7 +159,7 @@ def test_other_settings_are_refused(model, processor, questions, tmp_path):
         "processor": lambda: evaluate(model, darker, questions, out, max_new_tokens=2),
         "fingerprint": lambda: evaluate(tiny_model(seed=1), processor, questions, out, max_new_tokens=2),
     }.items():
-        with pytest.raises(UserError, match=f"holds answers given with {named}.*name another --out") as caught:
+        with pytest.raises(UserError, match=f"was made with {named}.*name another output") as caught:
             call()
         assert "\n" not in str(caught.value)
     assert (out / "predictions.jsonl").read_text() == before

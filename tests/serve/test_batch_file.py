@@ -110,14 +110,14 @@ def test_another_input_or_other_settings(job, small, tmp_path):
     out = tmp_path / "out.jsonl"
     answerer = LocalAnswerer(*small, batch_size=4, max_new_tokens=2)
     run_batch(job, out, SETTINGS, answerer)
-    with pytest.raises(UserError, match="another model"):
+    with pytest.raises(UserError, match="was made with model 'small', now it is 'other'"):
         run_batch(job, out, {"model": "other"}, answerer)
     job.write_text('{"question": "?"}\n')
-    with pytest.raises(UserError, match="another input"):
+    with pytest.raises(UserError, match="was made with input"):
         run_batch(job, out, SETTINGS, answerer)
     theirs = tmp_path / "theirs.jsonl"
     theirs.write_text("precious\n")
-    with pytest.raises(UserError, match="not from this command"):
+    with pytest.raises(UserError, match="unknown settings"):
         run_batch(job, theirs, SETTINGS, answerer)
     assert theirs.read_text() == "precious\n"
 

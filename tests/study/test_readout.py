@@ -96,7 +96,7 @@ def test_only_allowed_answers_are_given():
 
 def test_padding_of_the_question_does_not_matter():
     torch.manual_seed(0)
-    readout = Readout(SMALL, visual_dim=6, num_tokens=3, text_dim=5, num_answers=4).eval()
+    readout = Readout(width=SMALL.width, visual_dim=6, num_tokens=3, text_dim=5, num_answers=4).eval()
     features, words, answers = torch.randn(2, 3, 6), torch.randn(2, 4, 5), torch.randn(4, 5)
     padding = torch.tensor([[False] * 4, [False, False, True, True]])
     changed = words.clone()

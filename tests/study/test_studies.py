@@ -67,7 +67,7 @@ def test_fusions_are_ranked_and_a_second_call_trains_nothing(material, dims, tmp
 
     study_fusions(never, variants, material.test, tmp_path, **options)
     assert before == {file.name: file.read_bytes() for file in (tmp_path / "runs").iterdir()}
-    with pytest.raises(UserError, match="train_questions=384, this one has 9"):
+    with pytest.raises(UserError, match="was made with train_questions 384, now it is 9"):
         study_fusions(never, variants, material.test, tmp_path, **options | {"settings": {"train_questions": 9}})
 
 

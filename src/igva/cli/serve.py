@@ -70,7 +70,9 @@ def main(args: argparse.Namespace) -> None:
     from igva.serve.fetch import Fetcher
     from igva.serve.limits import Limits
     from igva.serve.local_files import LocalFiles
+    from igva.serve.memory import share_one_arena
 
+    share_one_arena()
     limits = Limits(
         active=args.max_active,
         waiting=args.max_waiting,

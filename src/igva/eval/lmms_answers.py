@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from igva.resume import Journal
 
 
 class Answers:
-    """A JSON-lines file: what the answers depend on in the first line, then one answer per line.
+    """A journal: what the answers depend on in the first line, then one answer per line.
 
     Attributes:
         asked: questions whose answer was wanted since ``open``.
@@ -17,45 +21,29 @@ class Answers:
     def __init__(self) -> None:
         self.asked = 0
         self._known: dict[str, str] = {}
-        self._file: IO[str] | None = None
+        self._add: Callable[[Mapping[str, Any]], None] | None = None
+        self._open = ExitStack()
 
     def open(self, path: Path, settings: dict[str, Any]) -> None:
         """Take over the file's answers if they were given under the same settings, else begin it anew."""
         self.asked = 0
-        head = json.dumps({"settings": settings}, sort_keys=True)
-        lines = path.read_text().splitlines() if path.is_file() else []
-        self._known = _whole(lines[1:]) if lines[:1] == [head] else {}
-        self._file = path.open("w")
-        self._file.write(head + "\n")
-        for key, answer in self._known.items():
-            self._write(key, answer)
-        self._file.flush()
+        journal = Journal(path)
+        head = json.loads(json.dumps({"settings": settings}))
+        entries = list(journal.entries())
+        if entries[:1] != [head]:
+            entries = []
+            journal.replace([head])
+        self._known = {entry["id"]: entry["answer"] for entry in entries[1:] if entry}
+        self._add = self._open.enter_context(journal.adding())
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._file, self._known = None, {}
+        self._open.close()
+        self._add, self._known = None, {}
 
     def get(self, key: str) -> str | None:
         self.asked += 1
         return self._known.get(key)
 
     def put(self, key: str, answer: str) -> None:
-        if self._file is not None:
-            self._write(key, answer)
-            self._file.flush()
-
-    def _write(self, key: str, answer: str) -> None:
-        assert self._file is not None
-        self._file.write(json.dumps({"id": key, "answer": answer}, ensure_ascii=False) + "\n")
-
-
-def _whole(lines: list[str]) -> dict[str, str]:
-    found = {}
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a run that was killed
-            break
-        found[entry["id"]] = entry["answer"]
-    return found
+        if self._add is not None:
+            self._add({"id": key, "answer": answer})

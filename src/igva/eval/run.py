@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from tqdm import tqdm
 from igva.answering import answer_chats, user_turn
 from igva.data.images import image_bytes, open_image
 from igva.data.questions import Question
-from igva.errors import UserError
 from igva.eval.metrics import METRICS, Graded, check_questions
 from igva.eval.scoring import grade_all, summarise
 from igva.files import write_errors, write_file
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
+from igva.resume import Journal, claim
 from igva.versions import versions
 
 PREDICTIONS, SCORES, SETTINGS = "predictions.jsonl", "scores.json", "settings.json"
@@ -58,13 +58,13 @@ def evaluate(
     """
     check_questions(questions)
     settings = _settings(model, processor, questions, batch_size, max_new_tokens, zero_images)
-    file = out / PREDICTIONS
+    journal = Journal(out / PREDICTIONS)
     with write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        _claim(out, settings)
-        done = _read_predictions(file, questions)
-        _write_predictions(file, grade_all([q for q in questions if q.id in done], done))
-        with file.open("a", encoding="utf-8") as sink, tqdm(total=len(questions), desc="questions") as bar:
+        claim(out / SETTINGS, settings, journal.file, _BINDING)
+        done = _predictions(journal, questions)
+        journal.replace(map(_entry, grade_all([q for q in questions if q.id in done], done)))
+        with journal.adding() as add, tqdm(total=len(questions), desc="questions") as bar:
             for start in range(0, len(questions), batch_size):
                 batch = questions[start : start + batch_size]
                 if not all(question.id in done for question in batch):
@@ -72,13 +72,13 @@ def evaluate(
                     texts = answer_chats(model, processor, chats, max_new_tokens, zero_images)
                     fresh = {question.id: text for question, text in zip(batch, texts, strict=True)}
                     done |= fresh
-                    sink.writelines(map(_line, grade_all(batch, fresh)))
-                    sink.flush()
+                    for graded in grade_all(batch, fresh):
+                        add(_entry(graded))
                 bar.update(len(batch))
-        graded = grade_all(questions, done)
-        _write_predictions(file, graded)
+        answers = grade_all(questions, done)
+        journal.replace(map(_entry, answers))
         scores = {
-            **summarise(graded),
+            **summarise(answers),
             "prompt": settings["prompt"],
             "metrics": {name: METRICS[name].summary for name in sorted({q.metric for q in questions})},
             "settings": settings,
@@ -89,7 +89,7 @@ def evaluate(
 
 def read_graded(out: Path, questions: Sequence[Question]) -> list[Graded]:
     """The answers of an evaluation of these questions that has ended, with their scores."""
-    return grade_all(questions, _read_predictions(out / PREDICTIONS, questions))
+    return grade_all(questions, _predictions(Journal(out / PREDICTIONS), questions))
 
 
 def prompt_of(processor: IgvaProcessor, question: Question) -> str:
@@ -164,51 +164,24 @@ def question_hash(questions: Sequence[Question]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _claim(out: Path, settings: Mapping[str, Any]) -> None:
-    """Note the settings, or compare them with those the folder was begun with."""
-    file = out / SETTINGS
-    try:
-        known = dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
-    except (ValueError, TypeError):  # another program's, or damaged
-        known = {}
-    if (out / PREDICTIONS).exists() and "fingerprint" not in known:
-        raise UserError(f"{out / PREDICTIONS} was written under unknown settings: name another --out")
-    for key in _BINDING:
-        if key in known and known[key] != settings[key]:
-            raise UserError(
-                f"{out} holds answers given with {key} {known[key]!r}, now it is {settings[key]!r}: "
-                "name another --out, or remove that folder"
-            )
-    write_file(file, json.dumps({**known, **settings}, indent=2, ensure_ascii=False) + "\n")
-
-
 # --- predictions.jsonl ----------------------------------------------------------------------------------------------
 
 
-def _line(one: Graded) -> str:
-    entry = {
+def _entry(one: Graded) -> dict[str, Any]:
+    return {
         "id": one.question.id,
         "task": one.question.task,
         "category": one.question.category,
         "prediction": one.prediction,
         "score": one.value,
     }
-    return json.dumps(entry, ensure_ascii=False) + "\n"
 
 
-def _write_predictions(file: Path, graded: Sequence[Graded]) -> None:
-    write_file(file, "".join(map(_line, graded)))
-
-
-def _read_predictions(file: Path, questions: Sequence[Question]) -> dict[str, str]:
-    """Question id → words; the last line of a run that was killed may be half a line."""
+def _predictions(journal: Journal, questions: Sequence[Question]) -> dict[str, str]:
+    """Question id → words."""
     wanted = {question.id for question in questions}
-    done = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []:
-        try:
-            entry = json.loads(line)
-            if entry["id"] in wanted:
-                done[entry["id"]] = str(entry["prediction"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return done
+    return {
+        entry["id"]: str(entry["prediction"])
+        for entry in journal.entries()
+        if entry.get("id") in wanted and "prediction" in entry
+    }

@@ -27,7 +27,7 @@ from igva.serve.completions import Completions, Conversation
 from igva.serve.engine import Engine
 from igva.serve.failure import Refusal, client_left
 from igva.serve.fetch import Fetcher
-from igva.serve.guard import App, Guard
+from igva.serve.guard import BODY, App, Guard
 from igva.serve.layer_store import LayerStore
 from igva.serve.limits import Limits
 from igva.serve.local_files import LocalFiles
@@ -122,6 +122,7 @@ def create_app(
         body = await read(request, ChatRequest)
         _check_model(body.model, settings.name)
         conversation = await _unless_left(request, completions.begin(body))
+        request.scope[BODY].let_go()
         try:
             if body.stream:
                 first = await _unless_left(request, conversation.start())
@@ -139,6 +140,7 @@ def create_app(
             async with completions.preparing():
                 pixels = await asyncio.to_thread(maker.prepare, await source.get(body.image))
             body.image = ""  # not while it waits for the model
+            request.scope[BODY].let_go()
             return await asyncio.wrap_future(engine.call(lambda: attention_maps(model, pixels)))
 
         return JSONResponse(await _unless_left(request, work()))

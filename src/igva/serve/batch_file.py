@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,8 @@ from tqdm import tqdm
 from igva.data.bounded import check_file, lines
 from igva.data.images import open_image
 from igva.errors import UserError
-from igva.files import new_file, sha256_of, write_errors
+from igva.files import sha256_of, write_errors
+from igva.resume import Journal, claim
 from igva.serve.strict_json import read_json
 
 WINDOW = 4096  # lines handed to an engine at once: what it may hold in memory
@@ -67,17 +66,17 @@ def run_batch(source: Path, out: Path, settings: dict[str, Any], answerer: Answe
     """
     check_file(source)
     with write_errors(out), _alone(out):
-        _claim(out.with_name(out.name + ".settings.json"), out, settings | {"input": sha256_of(source)})
-        done = _repair(out, source)
+        claim(out.with_name(out.name + ".settings.json"), settings | {"input": sha256_of(source)}, out)
+        journal = Journal(out)
+        done = _count_known(journal, source)
         total = sum(1 for _ in read_lines(source))
-        with tqdm(total=total, initial=done, desc="questions") as bar, out.open("a", encoding="utf-8") as sink:
-            for line, entry in _answers(itertools.islice(read_lines(source), done, None), answerer):
-                sink.write(_dump(line, entry))
-                sink.flush()
+        with tqdm(total=total, initial=done, desc="questions") as bar, journal.adding() as add:
+            for entry in _answers(itertools.islice(read_lines(source), done, None), answerer):
+                add(entry)
                 bar.update()
         if retry:
-            _retry(source, out, answerer)
-    failed = sum("error" in entry for entry in _entries(out))
+            _retry(source, journal, answerer)
+    failed = sum("error" in entry for entry in journal.entries())
     return Outcome(total - failed, failed)
 
 
@@ -126,70 +125,35 @@ def _line(text: str, number: int, folder: Path) -> Line:
     return Line(name, tuple(folder / image for image in images), question)
 
 
-def _answers(asked: Iterator[Line], answerer: Answerer) -> Iterator[tuple[Line, dict[str, Any]]]:
+def _answers(asked: Iterator[Line], answerer: Answerer) -> Iterator[dict[str, Any]]:
     while window := list(itertools.islice(asked, WINDOW)):
         good = answerer([line for line in window if line.error is None])
         for line in window:
             answer, error = (None, line.error) if line.error is not None else next(good)
-            yield line, {"answer": answer} if error is None else {"error": error}
+            yield {"id": line.id, **({"answer": answer} if error is None else {"error": error})}
 
 
-def _dump(line: Line, entry: dict[str, Any]) -> str:
-    return json.dumps({"id": line.id, **entry}, ensure_ascii=False) + "\n"
-
-
-def _retry(source: Path, out: Path, answerer: Answerer) -> None:
+def _retry(source: Path, journal: Journal, answerer: Answerer) -> None:
     """Ask again what failed; the file is replaced once all is known."""
-    entries = list(_entries(out))
+    entries = list(journal.entries())
     again = (line for line, entry in zip(read_lines(source), entries, strict=True) if "error" in entry)
     fresh = _answers(again, answerer)
-    with new_file(out) as part, part.open("w", encoding="utf-8") as sink:
-        for entry in entries:
-            sink.write(_dump(*next(fresh)) if "error" in entry else json.dumps(entry, ensure_ascii=False) + "\n")
+    journal.replace(next(fresh) if "error" in entry else entry for entry in entries)
 
 
-def _entries(out: Path) -> Iterator[dict[str, Any]]:
-    with out.open(encoding="utf-8") as stream:
-        yield from map(json.loads, stream)
-
-
-def _repair(out: Path, source: Path) -> int:
-    """Cut off a last line that a killed run left half-written; return how many whole ones there are.
+def _count_known(journal: Journal, source: Path) -> int:
+    """How many lines have been answered.
 
     Raises:
         UserError: the answers are not those of these lines.
     """
-    if not out.exists():
-        return 0
-    count, whole = 0, 0
+    count = 0
     asked = read_lines(source)
-    with out.open("rb") as stream:
-        for raw in stream:
-            if not raw.endswith(b"\n"):
-                break
-            line = next(asked, None)
-            try:
-                known = json.loads(raw)["id"]
-            except (ValueError, KeyError, TypeError):
-                known = None
-            if line is None or known != line.id:
-                raise UserError(f"{out} has another line {count + 1} than {source} asks for: name another output")
-            count += 1
-            whole += len(raw)
-    os.truncate(out, whole)
+    for count, entry in enumerate(journal.entries(), start=1):
+        line = next(asked, None)
+        if line is None or entry.get("id") != line.id:
+            raise UserError(f"{journal.file} has another line {count} than {source} asks for: name another output")
     return count
-
-
-def _claim(file: Path, out: Path, settings: dict[str, Any]) -> None:
-    if file.exists() and out.exists():
-        known = json.loads(file.read_text(encoding="utf-8"))
-        for key, value in settings.items():
-            if known.get(key) != value:
-                raise UserError(f"{out} was begun with another {key}: name another output, or use the same")
-    elif out.exists() and out.stat().st_size:
-        raise UserError(f"{out} is there already, and not from this command: name another output")
-    else:
-        file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 class LocalAnswerer:

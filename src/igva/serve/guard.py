@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hmac
@@ -11,14 +10,14 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from igva.serve.bodies import Message, Receive, Room
 from igva.serve.failure import Refusal
 from igva.serve.limits import Limits
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
+BODY = "igva.body"  # in a request's scope: its `Body`, to be let go early
 OPEN = ("/health",)  # routes that need no key
 _HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
@@ -55,7 +54,8 @@ class Guard:
     def __init__(
         self, app: App, limits: Limits, api_key: str | None, local_only: bool, count: Callable[[str, int], None]
     ):
-        self.app, self.limits, self.local_only, self.count = app, limits, local_only, count
+        self.app, self.local_only, self.count = app, local_only, count
+        self.room = Room(limits)
         self._key = api_key.encode() if api_key else None
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -66,9 +66,9 @@ class Guard:
         try:
             self._check(scope["path"], headers)
             _check_sender(scope["method"], headers)
-            body = _Body(receive, self.limits, headers.get(b"content-length"))
+            body = self.room.enter(receive, headers.get(b"content-length"))
         except Refusal as refusal:
-            await self._refuse(scope, refusal, send)
+            await self._refuse(scope, refusal, send, close=refusal.status == 413)
             return
         started = False
 
@@ -77,7 +77,7 @@ class Guard:
             if body.refusal is not None:  # whatever the application makes of a body that broke off
                 if not started:
                     started = True
-                    await self._refuse(scope, body.refusal, send)
+                    await self._refuse(scope, body.refusal, send, close=True)
                 return
             if message["type"] == "http.response.start":
                 started = True
@@ -87,16 +87,20 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *extra]}
             await send(message)
 
+        scope[BODY] = body
         try:
             await self.app(scope, body.receive, dress)
         except Refusal as refusal:
             if started:
                 raise
-            await self._refuse(scope, refusal, send)
+            await self._refuse(scope, refusal, send, close=not body.complete)
+        finally:
+            body.let_go()
 
-    async def _refuse(self, scope: MutableMapping[str, Any], refusal: Refusal, send: Send) -> None:
+    async def _refuse(self, scope: MutableMapping[str, Any], refusal: Refusal, send: Send, close: bool) -> None:
+        """Say it, and hang up where more of the body would come."""
         self.count(_route(scope), refusal.status)
-        await _respond(refusal, send)
+        await _respond(refusal, send, close)
 
     def _check(self, path: str, headers: dict[bytes, bytes]) -> None:
         host = _name(headers.get(b"host", b"").decode("latin-1"))
@@ -126,46 +130,17 @@ def _check_sender(method: str, headers: dict[bytes, bytes]) -> None:
         raise Refusal(415, "send the body as JSON: Content-Type: application/json")
 
 
-class _Body:
-    """The request's body, refused as soon as it is known to be too large, or is too long on its way."""
-
-    def __init__(self, receive: Receive, limits: Limits, declared: bytes | None):
-        self._receive, self._most, self._seen = receive, limits.body_bytes, 0
-        self._until = asyncio.get_running_loop().time() + limits.body_seconds
-        self._complete = False
-        self.refusal: Refusal | None = None
-        if declared is not None and (not declared.isdigit() or int(declared) > self._most):
-            raise self._too_large()
-
-    async def receive(self) -> Message:
-        try:
-            async with asyncio.timeout_at(None if self._complete else self._until):
-                message = await self._receive()
-        except TimeoutError:
-            self.refusal = Refusal(408, "the request's body did not arrive in time")
-            raise self.refusal from None
-        self._complete = not message.get("more_body", False)
-        self._seen += len(message.get("body", b""))
-        if self._seen > self._most:
-            self.refusal = self._too_large()
-            raise self.refusal
-        return message
-
-    def _too_large(self) -> Refusal:
-        return Refusal(413, f"a request may have at most {self._most // 2**20} MB")
-
-
 def _route(scope: MutableMapping[str, Any]) -> str:
     """The route's pattern, so that no client decides how many of them are counted."""
     return str(getattr(scope.get("route"), "path", "") or "other")
 
 
-async def _respond(refusal: Refusal, send: Send) -> None:
+async def _respond(refusal: Refusal, send: Send, close: bool) -> None:
     body = json.dumps(refusal.body()).encode()
     headers = {**_HEADERS, "content-type": "application/json", "content-length": str(len(body))}
     if refusal.status == 401:
         headers["www-authenticate"] = 'Basic realm="igva"'
-    if refusal.status in (408, 413):
+    if close:
         headers["connection"] = "close"
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": refusal.status, "headers": raw})

@@ -11,6 +11,7 @@ class Limits:
 
     Attributes:
         body_bytes: of a request, pictures included.
+        bodies_bytes: of all requests together, until their pictures are decoded.
         images: per request.
         image_bytes: of one picture, encoded.
         image_pixels: of one picture, width times height; decoding takes 3 bytes for each, and some more.
@@ -29,6 +30,7 @@ class Limits:
     """
 
     body_bytes: int = 32 * 2**20
+    bodies_bytes: int = 256 * 2**20
     images: int = 8
     image_bytes: int = 16 * 2**20
     image_pixels: int = 32_000_000

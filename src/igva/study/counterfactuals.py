@@ -7,7 +7,6 @@ Letters: ``I`` images, ``N`` patches, ``K`` layer groups.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -29,6 +28,7 @@ from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.model.vision_layers import VisionLayers
 from igva.plot import LOW_TO_HIGH, new_figure
+from igva.resume import Journal
 from igva.study.paired import (
     ALL,
     LEVEL,
@@ -152,14 +152,14 @@ def answer_all(
     Returns:
         Condition → question id → answer.
     """
-    file = out / ANSWERS
-    done = _read(file)
+    journal = Journal(out / ANSWERS)
+    done: dict[str, dict[str, str]] = {entry["id"]: entry["answers"] for entry in journal.entries() if entry}
     # Questions about one picture share a batch, so that its tower pass is shared too.
     todo = sorted((q for q in questions if q.id not in done), key=lambda q: str(q.image))
     changes = conditions(group_names(model))
     with (
-        write_errors(file),
-        file.open("a", encoding="utf-8") as sink,
+        write_errors(journal.file),
+        journal.adding() as add,
         tqdm(total=len(questions), initial=len(questions) - len(todo), desc="answers", unit="question") as bar,
     ):
         for start in range(0, len(todo), batch_size):
@@ -170,22 +170,10 @@ def answer_all(
                 done[question.id] = {name: texts[row] for name, texts in answers.items()}
                 if question.id not in others:
                     del done[question.id][SWAPPED]
-                sink.write(json.dumps({"id": question.id, "answers": done[question.id]}) + "\n")
-            sink.flush()
+                add({"id": question.id, "answers": done[question.id]})
             bar.update(len(batch))
     wanted = [question.id for question in questions]
     return {name: {i: done[i][name] for i in wanted if name in done[i]} for name in changes}
-
-
-def _read(file: Path) -> dict[str, dict[str, str]]:
-    done: dict[str, dict[str, str]] = {}
-    for line in file.read_text(encoding="utf-8").split("\n") if file.is_file() else ():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:  # the last line of a run that was killed
-            continue
-        done[entry["id"]] = entry["answers"]
-    return done
 
 
 class _Batch:

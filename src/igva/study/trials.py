@@ -19,6 +19,7 @@ from igva.errors import UserError
 from igva.files import write_errors, write_file
 from igva.model.fusion_base import Fusion, FusionDims
 from igva.model.fusions import build_fusion, fusion_class
+from igva.resume import claim
 from igva.tables import Cell, Table
 
 SETTINGS = "settings.json"  # of a study's folder: what it was begun with
@@ -171,7 +172,9 @@ class Trials:
 
     def __init__(self, out: Path, settings: dict[str, Any]):
         self.folder = out / "runs"
-        claim(self.folder, settings)
+        with write_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            claim(self.folder / SETTINGS, settings, self.folder)
 
     def do(self, jobs: Iterable[Job], desc: str) -> list[Outcome]:
         """Every outcome in the order of the jobs; what is missing is run and written down at once."""
@@ -190,26 +193,6 @@ class Trials:
 def slug(label: str) -> str:
     """A label as part of a file name."""
     return re.sub(r"[^A-Za-z0-9=.+-]+", "_", label)
-
-
-def claim(out: Path, settings: dict[str, Any]) -> None:
-    """Make a study's folder and write down what it is for: it is taken up again with the same settings, or refused.
-
-    Raises:
-        UserError: it was begun with other settings (the message names the first that differs), or cannot be written.
-    """
-    settings = json.loads(json.dumps(settings))
-    with write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        known = out / SETTINGS
-        before = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else settings
-        for key in settings:
-            if before.get(key) != settings[key]:
-                raise UserError(
-                    f"{out} holds a study with {key}={before.get(key)!r}, this one has {settings[key]!r}: "
-                    "name another --out"
-                )
-        write_file(known, (json.dumps(settings, indent=1) + "\n").encode())
 
 
 # --- their scores ----------------------------------------------------------------------------------------------------

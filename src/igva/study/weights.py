@@ -24,6 +24,7 @@ from igva.files import write_errors, write_file
 from igva.layer_names import group_names
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor, instruction_text
+from igva.resume import claim
 from igva.study.counterfactuals import (
     answer_all,
     answers_changed_table,
@@ -36,7 +37,7 @@ from igva.study.counterfactuals import (
 )
 from igva.study.question_kinds import cluster_names, k_means, question_type
 from igva.study.report import Figure, write_report
-from igva.study.trials import claim
+from igva.study.trials import SETTINGS
 from igva.study.weights_results import (
     KINDS,
     OTHER_PICTURE,
@@ -85,7 +86,9 @@ def study_weights(
     groups = group_names(model)
     if counterfactuals:
         check_forcible(model)
-    claim(out, settings)
+    with write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        claim(out / SETTINGS, settings, out)
     weighed = weigh_exchanged(model, processor, questions, batch_size)
     labels = sort_questions(model, processor, questions, clusters)
     sortings = {kind: sort_weights(kind, values, weighed.weights, groups) for kind, values in labels.items()}

@@ -37,12 +37,13 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("optim.keep_checkpoints", "optim.micro_batch_size", "optim.eval_steps"), (1, math.inf)),
     **dict.fromkeys(("model.vision_grid", "model.image_size", "model.vision_pool"), (1, math.inf)),
     **dict.fromkeys(("model.projector_hidden_size", "data.max_length", "data.pack_tokens"), (1, math.inf)),
-    **dict.fromkeys(("warm_up.batch_size", "lora.alpha"), (1, math.inf)),
+    **dict.fromkeys(("warm_up.batch_size", "allocator.batch_size", "allocator.least", "lora.alpha"), (1, math.inf)),
     **dict.fromkeys(("optim.learning_rate", "optim.projector_lr", "optim.fusion_lr"), (0, _FINITE)),
     **dict.fromkeys(("optim.vision_lr", "optim.weight_decay", "optim.max_grad_norm"), (0, _FINITE)),
     **dict.fromkeys(("warm_up.learning_rate", "warm_up.place_words"), (0, _FINITE)),
+    **dict.fromkeys(("allocator.learning_rate", "allocator.fusion_lr"), (0, _FINITE)),
     **dict.fromkeys(("optim.seed", "optim.workers", "data.feature_workers", "data.merge_turns"), (0, 2**32 - 1)),
-    **dict.fromkeys(("lora.rank", "warm_up.steps"), (0, math.inf)),
+    **dict.fromkeys(("lora.rank", "warm_up.steps", "allocator.steps"), (0, math.inf)),
     **dict.fromkeys(("data.max_bad_share", "warm_up.imagined", "optim.warmup_ratio", "lora.dropout"), (0, 1)),
     "optim.max_steps": (-1, math.inf),
     "optim.epochs": (sys.float_info.min, _FINITE),
@@ -135,6 +136,20 @@ class WarmUpArguments:
 
 
 @dataclass
+class AllocatorArguments:
+    """What the fusion's allocator learns before the language model is touched, with a readout that is thrown away.
+
+    For questions with short answers, on cached features; not part of the paper's stage 2.
+    """
+
+    steps: int = 0  # 0: off
+    batch_size: int = 64  # questions of a step
+    learning_rate: float = 1e-3  # of the readout
+    fusion_lr: float = 1e-3  # of the fusion
+    least: int = 2  # an answer that is given less often in the data is not asked for
+
+
+@dataclass
 class OptimArguments:
     """How it learns; the defaults are the paper's stage 2."""
 
@@ -175,6 +190,7 @@ class Recipe:
     data: DataArguments = field(default_factory=DataArguments)
     lora: LoraArguments = field(default_factory=LoraArguments)
     warm_up: WarmUpArguments = field(default_factory=WarmUpArguments)
+    allocator: AllocatorArguments = field(default_factory=AllocatorArguments)
     optim: OptimArguments = field(default_factory=OptimArguments)
 
     def trains(self) -> tuple[str, ...]:
@@ -307,6 +323,10 @@ def _problem(recipe: Recipe) -> str | None:
             return f"model.retrofit takes everything but the fusion from its checkpoint: leave model.{key} out"
     if recipe.warm_up.steps and not data.cells:
         return "warm_up needs cell labels: set data.cells, or warm_up.steps=0"
+    if recipe.allocator.steps and not data.cache_features:
+        return "the allocator's warm-up reads cached features: set data.cache_features=true, or allocator.steps=0"
+    if recipe.allocator.steps and "fusion" not in recipe.trains():
+        return "the allocator's warm-up trains the fusion, which this run does not: add fusion to trained"
     if recipe.warm_up.place_words and model.retrofit:
         return "model.retrofit has no visual positions: set warm_up.place_words=0"
     if recipe.warm_up.place_words and not model.visual_positions:

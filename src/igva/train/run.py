@@ -29,6 +29,7 @@ from igva.files import write_errors
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.part_sources import resolve_part
+from igva.train.allocator_warmup import warm_up_allocator
 from igva.train.arguments import Recipe
 from igva.train.distributed import check_distributed, deepspeed_config, leave_deepspeed, shard, shares, world_size
 from igva.train.feature_cache import InstructionCache, LayerCache
@@ -82,6 +83,8 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
         set_trainable(model, dataclasses.replace(recipe, stage="align", trained=["projector"]))
         figures = warm_up(model, processor, recipe, layers)
     set_trainable(model, recipe)
+    if recipe.allocator.steps and begun.checkpoint is None and layers is not None:
+        figures |= _warm_up_allocator(recipe, model, processor, layers, data.train)
     if recipe.model.init_from and not recipe.model.is_whole and recipe.adapts():
         restore_lora(model, trained_path(recipe.model.init_from), lora_scale(recipe.lora))
     report = Report(recipe, model, facts, precision=precision, begun=begun, name=name, overrides=overrides)
@@ -246,6 +249,18 @@ def _layer_cache(
     return LayerCache(model, processor, workers=None if workers == "auto" else workers)
 
 
+def _warm_up_allocator(
+    recipe: Recipe, model: IgvaForConditionalGeneration, processor: IgvaProcessor, layers: LayerCache, records: Any
+) -> dict[str, float]:
+    layers.fill((image for record in records for image in record.images), on_bad=_on_bad(recipe))
+    return warm_up_allocator(model, processor, recipe, layers, records)
+
+
+def _on_bad(recipe: Recipe) -> str:
+    """What is to become of a picture whose features cannot be computed."""
+    return "fail" if recipe.data.on_bad_image == "fail" else "record"
+
+
 def _dataset(
     recipe: Recipe,
     records: Any,
@@ -269,10 +284,9 @@ def _dataset(
         return ChatStream(open_stream(records, data.image_root), processor, imagined=data.imagined, **options)
     instructions = None
     if data.cache_features and layers is not None:
-        on_bad = "fail" if data.on_bad_image == "fail" else "record"
         with state.main_process_first():  # the others find everything there
             layers.refresh()
-            layers.fill((image for record in records for image in record.images), on_bad=on_bad)
+            layers.fill((image for record in records for image in record.images), on_bad=_on_bad(recipe))
             if processor.use_instructions:
                 instructions = InstructionCache(model, processor)
                 instructions.fill(turn for record in records for turn in processor.user_turns(record.chat))

@@ -18,6 +18,7 @@ from igva.files import write_errors
 from igva.train.arguments import Recipe
 from igva.train.distributed import accept_missing_frozen, restore_optimizer_state, whole_optimizer_state
 from igva.train.figures import Figures
+from igva.train.guidance import GuidanceProbe
 from igva.train.sampler import StepSampler
 from igva.train.snapshots import publish, staging_folder
 from igva.train.stages import lora_scale, parameter_groups
@@ -56,6 +57,7 @@ class IgvaTrainer(Trainer):
         self.images_seen = 0
         self._images_in_step: Tensor | None = None
         self._figures = Figures()
+        self._guidance = GuidanceProbe(self.model.model.fusion)
         self._logged_step: int | None = None  # None until the first step, which a resumed run does not count from 0
         self._staging: str | None = None
 
@@ -118,6 +120,7 @@ class IgvaTrainer(Trainer):
         ids, sources = inputs.pop("ids"), inputs.pop("sources")
         self.images_seen += len(sources)
         self.bad_images |= set(inputs.pop("bad_images", ()))
+        self._guidance.wanted = (self.state.global_step + 1) % self.args.logging_steps == 0
         outputs = model(
             **inputs,
             supervised_logits_only=True,
@@ -131,6 +134,8 @@ class IgvaTrainer(Trainer):
         self._figures.add("lm_loss", outputs.loss.item() - aux)
         if outputs.fusion_weights is not None and outputs.fusion_weights.dim() == 2:
             self._figures.add_weights(sources, outputs.fusion_weights)
+        if self._guidance.wanted and (guided := self._guidance.measure(sources)) is not None:
+            self._figures.add_mean("guidance", guided, len(sources))
         # Gradients are averaged over the devices, while this device's loss is its share of a sum.
         loss = outputs.loss * self.args.world_size
         return (loss, outputs) if return_outputs else loss

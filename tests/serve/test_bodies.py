@@ -1,0 +1,102 @@
+"""Bodies share a bounded room, and who sends little is not refused for who sends much and late (S14)."""
+
+import asyncio
+import json
+import select
+import socket
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from igva.serve.app import Settings, create_app
+from igva.serve.bodies import SMALL, Room
+from igva.serve.failure import Refusal
+from igva.serve.limits import Limits
+
+from .conftest import LIMITS, ask, chat, data_url, noise, serving
+
+KB = 2**10
+
+
+def parts(*sizes, end=True):
+    """An ASGI ``receive`` that hands out so many bytes each time, and then waits."""
+    left = [{"type": "http.request", "body": bytes(size), "more_body": True} for size in sizes]
+    if end:
+        left[-1]["more_body"] = False
+
+    async def receive():
+        if not left:
+            await asyncio.sleep(60)
+        return left.pop(0)
+
+    return receive
+
+
+async def take(body):
+    try:
+        while (await body.receive())["more_body"]:
+            await asyncio.sleep(0)
+    except Refusal as refusal:
+        return refusal.status
+    return 200
+
+
+def test_who_held_most_for_longest_makes_way():
+    async def story():
+        room = Room(Limits(bodies_bytes=300 * KB))
+        waiting = {}
+        for name, size in {"little": 90 * KB, "much": 150 * KB}.items():
+            waiting[name] = asyncio.create_task(take(room.enter(parts(size, end=False), None)))
+        await asyncio.sleep(0.2)
+        assert room.held == 240 * KB
+        whole = room.enter(parts(100 * KB, 100 * KB), None)  # larger than either, but new
+        assert await take(whole) == 200 and room.held == 290 * KB
+        assert await waiting["much"] == 429 and not waiting["little"].done()
+        assert await take(room.enter(parts(SMALL), None)) == 200  # who sends little always may
+        assert not waiting["little"].done()
+        late = room.enter(parts(70 * KB, end=False), None)
+        assert await asyncio.wait_for(take(late), 5) == 429  # 200 + 64 + 70 KB: not even "little" makes room enough
+        assert await waiting["little"] == 429
+        whole.let_go()
+        assert await take(room.enter(parts(100 * KB), None)) == 200
+
+    asyncio.run(story())
+
+
+def test_what_is_complete_is_not_refused_for_its_time():
+    async def story():
+        room = Room(Limits(body_seconds=0.05))
+        body = room.enter(parts(10), None)
+        assert await take(body) == 200
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(body.receive(), 0.3)  # it is waited for whether the client leaves
+        assert await take(room.enter(parts(10, end=False), None)) == 408
+
+    asyncio.run(story())
+
+
+def test_a_neighbour_of_many_that_send_much_and_never_end(small):
+    limits = replace(LIMITS, bodies_bytes=2**20)
+    with serving(create_app(*small, Settings("small", limits=limits)), limits) as url:
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        expected = ask(url, chat("What?", data_url(noise()))).json()["choices"][0]["message"]
+        slow = []
+        for _ in range(8):
+            client = socket.create_connection(address, 10)
+            client.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 4000000\r\n\r\n" + b" " * 300_000
+            )
+            slow.append(client)
+        refused = [client for client in slow if select.select([client], [], [], 1.0)[0]]
+        assert len(refused) == 5  # 3 of them fit
+        assert all(client.recv(1000).startswith(b"HTTP/1.1 429") for client in refused)
+        large = chat("What?", data_url(noise(1, 400)))  # 640 KB
+        assert len(json.dumps(large)) > 500_000
+        for body in (chat("What?", data_url(noise())), large):
+            assert ask(url, body).status_code == 200
+        assert ask(url, chat("What?", data_url(noise()))).json()["choices"][0]["message"] == expected
+        assert httpx.get(f"{url}/health", timeout=5).status_code == 200
+        for client in slow:
+            client.close()
