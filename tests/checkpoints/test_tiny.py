@@ -12,7 +12,7 @@ import igva
 from igva.checkpoints import tiny
 from igva.parts.cache import parts_present
 from igva.train.arguments import load_recipe, recipe_text
-from igva.train.run import build_from_recipe
+from igva.train.starting_model import build_from_recipe
 
 needs_parts = pytest.mark.skipif(not parts_present(), reason="the parts are not fetched: igva models fetch tiny")
 

@@ -31,6 +31,7 @@ def randomize(module):
 OPTIONS = {
     "igva per patch": {"per_patch": True},
     "igva_concat per patch": {"per_patch": True},
+    "igva sharp": {"temperature": 0.3},
     "igva balanced over the batch": {"load_balance_coef": 0.1, "level_embeddings": True},
 }
 
@@ -326,6 +327,22 @@ def test_weights_per_patch_start_as_one_set_and_then_differ():
 def test_the_gate_of_a_new_model_is_closed():
     model = tiny_model("igva", fusion_kwargs={**SMALL_FUSION_KWARGS["igva"], "per_patch": True})
     assert model.model.fusion.allocator.patch_logits.gate.item() == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("per_patch", [False, True])
+def test_a_temperature_sharpens_and_changes_no_order(per_patch):
+    torch.manual_seed(0)
+    plain = make("igva", per_patch=per_patch)
+    layers, instruction = inputs(plain)
+    logits = plain(layers, instruction).weights.log()
+    for temperature in (0.25, 4.0):
+        other = make("igva", per_patch=per_patch, temperature=temperature)
+        other.load_state_dict(plain.state_dict())
+        torch.testing.assert_close(other(layers, instruction).weights, (logits / temperature).softmax(dim=-1))
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"temperature is {wrong}: a number above 0"):
+            make("igva", temperature=wrong)
 
 
 def test_load_balance_counts_the_batch_not_the_row():

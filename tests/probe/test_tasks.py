@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igva.probe import SPLITS, ProbeSample, category_of, facts, sample, task_names
+from igva.probe import SPLITS, ProbeSample, category_of, facts, sample
 from igva.probe.edition import EVAL_CYCLE, PUBLISHED, index_of, scheduled
 from igva.probe.pack import nouns
 from igva.probe.scenes import COLORS, SIZE, Scene, side_of
@@ -14,7 +14,7 @@ from igva.probe.task_base import Dealer, stream
 from igva.probe.task_vision import lopsided
 from igva.probe.tasks import task_of
 
-TASKS = task_names()
+TASKS = [name for names in PUBLISHED.values() for name in names]
 
 
 def scenes_of(task: str, count: int, split: str = "test") -> list[tuple[Scene, ProbeSample]]:

@@ -76,6 +76,30 @@ def test_what_is_complete_is_not_refused_for_its_time():
     asyncio.run(story())
 
 
+def test_large_ones_take_turns_and_small_ones_do_not():
+    async def story():
+        room = Room(Limits())
+        bodies = [room.enter(parts(size), None) for size in (2**21, 2**21, 100)]
+        for body in bodies:
+            assert await take(body) == 200
+        first, second, small = bodies
+        await first.turn()
+        await asyncio.wait_for(small.turn(), 1)
+        waiting = asyncio.create_task(second.turn())
+        given_up = asyncio.create_task(second.turn())
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        given_up.cancel()
+        first.let_go()
+        first.let_go()  # once is enough
+        await asyncio.wait_for(waiting, 1)
+        assert room.turns.locked()
+        second.let_go()
+        assert not room.turns.locked()
+
+    asyncio.run(story())
+
+
 def test_a_neighbour_of_many_that_send_much_and_never_end(small):
     limits = replace(LIMITS, bodies_bytes=2**20)
     with serving(create_app(*small, Settings("small", limits=limits)), limits) as url:

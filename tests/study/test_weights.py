@@ -16,8 +16,10 @@ from igva.study.counterfactuals import (
     ALIKE,
     ANSWERS,
     AS_IS,
+    FIXED,
     SWAPPED,
     alike,
+    always,
     answer_all,
     conditions,
     forced_weights,
@@ -36,6 +38,7 @@ from igva.study.weights_results import (
 )
 from igva.testing import tiny_model, tiny_processor
 
+HALVES = torch.tensor([0.5, 0.5])
 WORDS = {"color": "What color is it?", "count": "How many are there?", "name": "Name the thing."}
 
 
@@ -199,8 +202,8 @@ def test_nothing_to_exchange(questions):
 
 def test_answers_under_conditions(model, processor, questions, tmp_path):
     others = {q.id: WORDS["name"] for q in questions if q.task != "name"}
-    answers = answer_all(model, processor, questions, others, tmp_path, batch_size=3, max_new_tokens=3)
-    assert list(answers) == list(conditions(group_names(model)))
+    answers = answer_all(model, processor, questions, others, HALVES, tmp_path, batch_size=3, max_new_tokens=3)
+    assert list(answers) == list(conditions(group_names(model), HALVES))
     assert answers[SWAPPED].keys() == others.keys()
     assert all(answers[name].keys() == {q.id for q in questions} for name in answers if name != SWAPPED)
     # as it is: what the model says by the ordinary way
@@ -214,15 +217,25 @@ def test_answers_under_conditions(model, processor, questions, tmp_path):
     changed = json.loads(lines[0])
     changed["answers"][ALIKE] = "from the file"
     file.write_text(json.dumps(changed) + "\n" + "\n".join(lines[1:4]) + "\n" + lines[4][:20])
-    again = answer_all(model, processor, questions, others, tmp_path, batch_size=5, max_new_tokens=3)
+    again = answer_all(model, processor, questions, others, HALVES, tmp_path, batch_size=5, max_new_tokens=3)
     assert again[ALIKE][changed["id"]] == "from the file"
     assert again[AS_IS] == answers[AS_IS]
+
+
+def test_one_mixture_for_all(model, processor, questions, tmp_path):
+    """Given to all, the mean weights leave neither question nor picture a say; given as they are, nothing changes."""
+    picture = [(questions[0].image, "What?"), (questions[1].image, "Where?")]
+    with forced_weights(model, always(torch.tensor([0.7, 0.3]))):
+        assert torch.allclose(weigh(model, processor, picture), torch.tensor([[0.7, 0.3]] * 2))
+    own = weigh(model, processor, [(questions[0].image, questions[0].question)])[0]
+    answers = answer_all(model, processor, questions[:1], {}, own, tmp_path, max_new_tokens=3)
+    assert answers[FIXED] == answers[AS_IS]
 
 
 def test_another_question_has_its_own_weights_and_answers(model, processor, questions, tmp_path):
     """The exchanged question steers the layers only: exchanged for itself, nothing changes."""
     others = {q.id: q.question for q in questions}
-    answers = answer_all(model, processor, questions[:2], others, tmp_path, max_new_tokens=3)
+    answers = answer_all(model, processor, questions[:2], others, HALVES, tmp_path, max_new_tokens=3)
     assert answers[SWAPPED] == answers[AS_IS]
 
 
@@ -253,7 +266,9 @@ def test_study(model, processor, questions, tmp_path):
     weights = weigh(model, processor, [(q.image, q.question) for q in questions])
     assert float(tables["by_category"][-1]["layers 1-2"]) == pytest.approx(float(weights[:, 0].mean()), abs=1e-4)
     assert float(tables["by_task"][2]["layers 3-4"]) == pytest.approx(float(weights[[2, 5], 1].mean()), abs=1e-4)
-    assert {row["weights"] for row in tables["counterfactuals"]} == set(conditions(group_names(model))) - {AS_IS}
+    assert {row["weights"] for row in tables["counterfactuals"]} == set(conditions(group_names(model), HALVES)) - {
+        AS_IS
+    }
     assert all(row["after, %"] == "0.0" for row in tables["counterfactuals"])  # a random model is right by no weights
     rows = [json.loads(line) for line in (out / "weights.jsonl").open()]
     assert [row["id"] for row in rows] == [q.id for q in questions]

@@ -19,7 +19,7 @@ from igva.train import distributed
 from igva.train.arguments import load_recipe
 from igva.train.distributed import blocks, check_distributed, deepspeed_config, shares
 from igva.train.merge import merge
-from igva.train.run import build_from_recipe
+from igva.train.starting_model import build_from_recipe
 
 WORKER = Path(__file__).parent / "distributed_worker.py"
 LIMIT = 150  # seconds; a hang is what these tests are for

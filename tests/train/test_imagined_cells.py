@@ -14,8 +14,9 @@ from igva.train import imagined_cells
 from igva.train import run as run_module
 from igva.train.feature_cache import LayerCache
 from igva.train.imagined_cells import CellImaginer, class_words, connected_half, read_photos
-from igva.train.run import build_from_recipe, run
+from igva.train.run import run
 from igva.train.stages import set_trainable
+from igva.train.starting_model import build_from_recipe
 from igva.train.warmup import warm_up
 
 NAMES = (("golden retriever", "dog"), ("violin", "violin"), ("volcano", None))

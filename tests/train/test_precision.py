@@ -9,7 +9,8 @@ from igva.train import precision
 from igva.train.arguments import load_recipe, recipe_names, recipe_text
 from igva.train.plan import Mix, plan_memory
 from igva.train.precision import multiplies_bfloat16, settle_precision
-from igva.train.run import build_from_recipe, run
+from igva.train.run import run
+from igva.train.starting_model import build_from_recipe
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 AUTO = ("model.dtype=auto", "optim.bf16=auto")

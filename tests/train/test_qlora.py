@@ -9,8 +9,9 @@ from igva.answering import load
 from igva.errors import UserError
 from igva.testing import tiny_tokenizer
 from igva.train.merge import merge
-from igva.train.run import build_from_recipe, run
+from igva.train.run import run
 from igva.train.stages import set_trainable
+from igva.train.starting_model import build_from_recipe
 
 pytest.importorskip("bitsandbytes")
 

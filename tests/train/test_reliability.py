@@ -18,9 +18,10 @@ from igva.answering import load
 from igva.checkpoints.trained import read_trained
 from igva.errors import UserError
 from igva.train.merge import merge
-from igva.train.run import build_from_recipe, run
+from igva.train.run import run
 from igva.train.snapshots import publish, snapshots, staging_folder
 from igva.train.stages import set_trainable
+from igva.train.starting_model import build_from_recipe
 
 NURSERY = Path(__file__).parent / "killed_worker.py"
 WITH_CARE = ("data.cache_features=false", "data.augment=true", "optim.workers=2", "lora.dropout=0.1")

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 
 from igva.answering import load
 from igva.errors import UserError
-from igva.train.run import build_from_recipe, run
+from igva.train.run import run
 from igva.train.snapshots import damage, snapshots
+from igva.train.starting_model import build_from_recipe
 
 
 @pytest.fixture
@@ -225,8 +226,8 @@ WRONG = {
 
 @pytest.mark.parametrize("option, words", WRONG.items(), ids=list(WRONG))
 def test_what_is_wrong_is_told_before_anything_loads(recipe, monkeypatch, option, words):
-    monkeypatch.setattr("igva.train.run.build", lambda *args, **kwargs: pytest.fail("it was loaded"))
-    monkeypatch.setattr("igva.train.run._read", lambda *args, **kwargs: pytest.fail("the data was read"))
+    monkeypatch.setattr("igva.train.starting_model.build", lambda *args, **kwargs: pytest.fail("it was loaded"))
+    monkeypatch.setattr("igva.train.run.read_data", lambda *args, **kwargs: pytest.fail("the data was read"))
     with pytest.raises(UserError) as error:
         run(recipe(option))
     assert words in str(error.value) and "\n" not in str(error.value)
@@ -234,7 +235,7 @@ def test_what_is_wrong_is_told_before_anything_loads(recipe, monkeypatch, option
 
 def test_what_an_earlier_run_trained_is_checked_by_its_header(recipe, tmp_path, monkeypatch):
     first = run(recipe(f"output={tmp_path / 'first'}", "export=false"))
-    monkeypatch.setattr("igva.train.run.build", lambda *args, **kwargs: pytest.fail("it was loaded"))
+    monkeypatch.setattr("igva.train.starting_model.build", lambda *args, **kwargs: pytest.fail("it was loaded"))
     for option, words in {
         "lora.rank=1": "was trained with other adapters",
         "model.fusion_kwargs={num_groups: 2, hidden_size: 32, num_blocks: 1, num_heads: 2}": "has no counterpart of",

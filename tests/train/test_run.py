@@ -14,8 +14,9 @@ from igva.data.dataset import ChatDataset
 from igva.data.sources import read_records
 from igva.errors import UserError
 from igva.train.feature_cache import LayerCache
-from igva.train.run import build_from_recipe, run
+from igva.train.run import run
 from igva.train.stages import set_trainable
+from igva.train.starting_model import build_from_recipe
 from igva.train.warmup import warm_up
 
 

@@ -29,6 +29,7 @@ class IgvaFusionConfig(GroupedFusionConfig):
     uniform_start: bool = False  # the last layer starts at zero: training goes on from stage 1's plain average
     per_patch: bool = False  # every patch has weights of its own; it starts as the one set for all of them
     patch_dim: int = 64  # width in which patches are compared with the question, where per_patch is on
+    temperature: float = 1.0  # of the softmax over the groups: below 1 it decides more sharply
     load_balance_coef: float = 0.0  # on how uneven the groups are used over the batch, whatever a single row does
 
 
@@ -105,6 +106,7 @@ class WeightAllocator(nn.Module):
         self.key_proj = nn.Linear(vision_dim, width)
         self.level_embeddings = LevelEmbeddings(num_groups, width) if config.level_embeddings else None
         self.blocks = nn.ModuleList([AllocatorBlock(width, config.num_heads) for _ in range(config.num_blocks)])
+        self.temperature = config.temperature
         self.to_logits = (ZeroLinear if config.uniform_start else nn.Linear)(width, num_groups)
         self.patch_logits = PatchLogits(width, vision_dim, config.patch_dim) if config.per_patch else None
 
@@ -119,7 +121,7 @@ class WeightAllocator(nn.Module):
         logits = self.to_logits(query[:, 0])
         if self.patch_logits is not None:
             logits = logits[:, None] + self.patch_logits(query[:, 0], patches)  # (I, N, K)
-        return logits.float().softmax(dim=-1).to(logits.dtype)
+        return (logits.float() / self.temperature).softmax(dim=-1).to(logits.dtype)
 
 
 def balance_loss(weights: Tensor, asked: Tensor) -> Tensor:
@@ -166,6 +168,8 @@ class IgvaFusion(GroupedFusion):
         for name, least in (("hidden_size", 1), ("num_heads", 1), ("num_blocks", 0)):
             if getattr(config, name) < least:
                 raise ValueError(f"{name} is {getattr(config, name)}: {least} or more is expected")
+        if not config.temperature > 0:
+            raise ValueError(f"temperature is {config.temperature}: a number above 0 is expected")
         if config.hidden_size % config.num_heads:
             raise ValueError(f"hidden_size {config.hidden_size} is not a multiple of num_heads {config.num_heads}")
         assert dims.instruction_dim is not None  # checked by Fusion

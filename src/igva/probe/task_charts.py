@@ -115,25 +115,33 @@ def _draw_read(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
         top = rng.randint(10, 20) if above else scenes.SIZE - side - rng.randint(10, 20)
         left = rng.randint(scenes.MARGIN, scenes.SIZE - scenes.MARGIN - side)
         drawing.draw_objects(scene, drawing.pick_names(scene, 1), [(left, top, left + side, top + side)])
-        _write(scene, word, *((top + side + 8, scenes.SIZE - 10) if above else (10, top - 8)))
+        write_word(scene, word, *((top + side + 8, scenes.SIZE - 10) if above else (10, top - 8)))
     else:
-        _write(scene, word, 16, scenes.SIZE - 16)
+        write_word(scene, word, 16, scenes.SIZE - 16)
     return scene, Question("read", phrase(rng, READ_WORDINGS), word, WORDS)
 
 
-def _write(scene: Scene, word: str, top: int, bottom: int) -> None:
-    """Write ``word`` on one line between two heights (pixels), over 50-90 % of the width."""
+def write_word(
+    scene: Scene,
+    word: str,
+    top: int,
+    bottom: int,
+    left: int = scenes.MARGIN,
+    right: int = scenes.SIZE - scenes.MARGIN,
+    widths: tuple[float, float] = (0.5, 0.9),
+) -> None:
+    """Write ``word`` on one line inside a box (pixels), over 50-90 % of the picture's width or as wide as told."""
     rng = scene.rng
     face = rng.choice(pack.font_files(scene.split.fonts))
     text = word.upper() if rng.random() < 0.5 else word
-    width = rng.uniform(0.5, 0.9) * scenes.SIZE
+    width = rng.uniform(*widths) * scenes.SIZE
     at_100 = pack.font(face, 100).getbbox(text)
     size = max(16, int(100 * min(width / (at_100[2] - at_100[0]), (bottom - top) / (at_100[3] - at_100[1]))))
     font = pack.font(face, size)
-    left, up, right, down = (int(edge) for edge in font.getbbox(text))
-    mask = Image.new("L", (right - left, down - up))
-    ImageDraw.Draw(mask).text((-left, -up), text, font=font, fill=255)
-    x = rng.randint(scenes.MARGIN, max(scenes.MARGIN, scenes.SIZE - scenes.MARGIN - mask.width))
+    west, up, east, down = (int(edge) for edge in font.getbbox(text))
+    mask = Image.new("L", (east - west, down - up))
+    ImageDraw.Draw(mask).text((-west, -up), text, font=font, fill=255)
+    x = rng.randint(left, max(left, right - mask.width))
     y = rng.randint(top, max(top, bottom - mask.height))
     ink = rng.choice([c for c in COLORS if scenes.distance(COLORS[c], COLORS[scene.background]) > 150])
     scene.image.paste(scenes.jitter(rng, ink), (x, y), mask)

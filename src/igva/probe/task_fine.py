@@ -1,6 +1,7 @@
 """The category "Fine-Grained": colours, small things, shades, patterns, and things in marked boxes."""
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -146,15 +147,21 @@ def _draw_texture(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
     first, second = drawing.shape_colors(scene, 2)
     shape, side = rng.choice([name for name in SHAPES if name != "diamond"]), rng.randint(96, 150)
     (box,) = drawing.scatter(rng, [side])
-    mask = drawing.shape_mask(rng, shape, side)
-    cloth = Image.new("RGB", mask.size, scenes.jitter(rng, first))
-    _draw_pattern(rng, cloth, pattern, scenes.jitter(rng, second))
+    draw_filled(scene, shape, pattern, (first, second), box)
+    return scene, Question("texture", phrase(rng, TEXTURE_WORDINGS, x=shape), pattern, PATTERNS)
+
+
+def draw_filled(scene: Scene, shape: str, pattern: str, colors: Sequence[str], box: scenes.Box) -> None:
+    """Draw a shape into a square box, filled with a pattern in two colours."""
+    rng = scene.rng
+    mask = drawing.shape_mask(rng, shape, box[2] - box[0])
+    cloth = Image.new("RGB", mask.size, scenes.jitter(rng, colors[0]))
+    _draw_pattern(rng, cloth, pattern, scenes.jitter(rng, colors[1]))
     scene.image.paste(cloth, box[:2], mask)
     area = float((np.asarray(mask) > 127).sum())
     corner = (box[0] + mask.width, box[1] + mask.height)
-    thing = Thing("pattern", shape, first, (*box[:2], *corner), area)
+    thing = Thing("pattern", shape, colors[0], (*box[:2], *corner), area)
     scene.add(thing, mask, f"{pattern} {shape}")
-    return scene, Question("texture", phrase(rng, TEXTURE_WORDINGS, x=shape), pattern, PATTERNS)
 
 
 def _draw_pattern(rng: random.Random, cloth: Image.Image, pattern: str, ink: scenes.Color) -> None:

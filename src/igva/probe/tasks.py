@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from igva.errors import UserError
 from igva.probe import (
     edition,
+    task_beside,
     task_charts,
     task_fine,
     task_general,
@@ -103,3 +104,7 @@ register_task(task_hallucination.EXISTS)
 register_task(task_hallucination.EXISTS_POPULAR)
 register_task(task_hallucination.EXISTS_ADVERSARIAL)
 register_task(task_hallucination.ATTRIBUTE)
+# On pictures of their own, beside the suite that is published.
+register_task(task_beside.THING_BESIDE)
+register_task(task_beside.WORD_BESIDE)
+register_task(task_beside.PATTERN_BESIDE)

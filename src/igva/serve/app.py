@@ -23,11 +23,12 @@ from igva import __version__
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.serve.attention_maps import attention_maps
+from igva.serve.bodies import BODY
 from igva.serve.completions import Completions, Conversation
 from igva.serve.engine import Engine
 from igva.serve.failure import Refusal, client_left
 from igva.serve.fetch import Fetcher
-from igva.serve.guard import BODY, App, Guard
+from igva.serve.guard import App, Guard
 from igva.serve.layer_store import LayerStore
 from igva.serve.limits import Limits
 from igva.serve.local_files import LocalFiles

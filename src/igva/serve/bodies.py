@@ -12,7 +12,9 @@ from igva.serve.limits import Limits
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
+BODY = "igva.body"  # in a request's scope: its `Body`
 SMALL = 2**16  # bytes: a body up to this size always finds room
+LARGE = 2**20  # bytes: bodies above this size are read and prepared one at a time
 
 
 class Room:
@@ -24,6 +26,7 @@ class Room:
 
     def __init__(self, limits: Limits):
         self.limits = limits
+        self.turns = asyncio.Semaphore(1)  # of the large ones
         self._bodies: set[Body] = set()
 
     @property
@@ -73,7 +76,7 @@ class Body:
         self._began = asyncio.get_running_loop().time()
         self._until: float | None = self._began + room.limits.body_seconds
         self._patience: asyncio.Timeout | None = None
-        self.held, self.complete = 0, False
+        self.held, self.complete, self._has_turn = 0, False, False
         self.refusal: Refusal | None = None
 
     async def receive(self) -> Message:
@@ -118,8 +121,17 @@ class Body:
         if self._patience is not None:
             self._patience.reschedule(asyncio.get_running_loop().time())
 
+    async def turn(self) -> None:
+        """Wait until nothing as large is being read; who sends little never waits for who sends much."""
+        if self.held > LARGE:
+            await self._room.turns.acquire()
+            self._has_turn = True
+
     def let_go(self) -> None:
-        """Nothing keeps its bytes any more."""
+        """Nothing keeps its bytes any more; the next large one may be read."""
+        if self._has_turn:
+            self._room.turns.release()
+            self._has_turn = False
         self.held = 0
         self._room.leave(self)
 

@@ -10,14 +10,13 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from igva.serve.bodies import Message, Receive, Room
+from igva.serve.bodies import BODY, Message, Receive, Room
 from igva.serve.failure import Refusal
 from igva.serve.limits import Limits
 
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-BODY = "igva.body"  # in a request's scope: its `Body`, to be let go early
 OPEN = ("/health",)  # routes that need no key
 _HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "

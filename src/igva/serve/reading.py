@@ -10,6 +10,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
+from igva.serve.bodies import BODY
 from igva.serve.failure import Refusal, client_left
 from igva.serve.strict_json import read_json
 
@@ -46,6 +47,9 @@ async def read(request: Request, kind: type[Body]) -> Body:
         data = b"".join([chunk async for chunk in request.stream()])
     except ClientDisconnect:
         raise client_left() from None
+    await request.scope[BODY].turn()
+    if await request.is_disconnected():
+        raise client_left()
     return await asyncio.to_thread(_parse, data, kind)
 
 

@@ -49,6 +49,7 @@ ANSWERS = "answers.jsonl"
 AS_IS = "as it is"
 ALIKE = "all groups alike"
 SWAPPED = "weights of another question"
+FIXED = "its mean weights for all"
 
 
 # --- other weights ---------------------------------------------------------------------------------------------------
@@ -75,6 +76,15 @@ def only(group: int) -> Change:
         alone = torch.zeros_like(weights)
         alone[..., group] = 1
         return alone
+
+    return change
+
+
+def always(mixture: Tensor) -> Change:
+    """The same weights ``(K,)`` whatever is asked and shown: the best that a mixture without a guide could be."""
+
+    def change(weights: Tensor) -> Tensor:
+        return mixture.to(weights).expand_as(weights)
 
     return change
 
@@ -125,9 +135,13 @@ def forced_weights(model: IgvaForConditionalGeneration, change: Change) -> Itera
 # --- the answers -----------------------------------------------------------------------------------------------------
 
 
-def conditions(names: Sequence[str]) -> dict[str, Change | None]:
-    """What is done to the weights, by name; None where the fusion weighs by itself."""
-    changes: dict[str, Change | None] = {AS_IS: None, SWAPPED: None, ALIKE: alike}
+def conditions(names: Sequence[str], mean: Tensor) -> dict[str, Change | None]:
+    """What is done to the weights, by name; None where the fusion weighs by itself.
+
+    Args:
+        mean: ``(K,)``, of the weights of all questions.
+    """
+    changes: dict[str, Change | None] = {AS_IS: None, SWAPPED: None, FIXED: always(mean), ALIKE: alike}
     changes |= {f"without {name}": without(k) for k, name in enumerate(names)}
     changes |= {f"{name} alone": only(k) for k, name in enumerate(names)}
     return changes
@@ -138,6 +152,7 @@ def answer_all(
     processor: IgvaProcessor,
     questions: Sequence[Question],
     others: Mapping[str, str],
+    mean: Tensor,
     out: Path,
     *,
     batch_size: int = 16,
@@ -148,6 +163,7 @@ def answer_all(
     Args:
         others: question id → the question whose weights it gets under ``SWAPPED``; the language model still reads the
             question itself. Questions without one are left out there.
+        mean: ``(K,)``, the weights that all get under ``FIXED``.
 
     Returns:
         Condition → question id → answer.
@@ -156,7 +172,7 @@ def answer_all(
     done: dict[str, dict[str, str]] = {entry["id"]: entry["answers"] for entry in journal.entries() if entry}
     # Questions about one picture share a batch, so that its tower pass is shared too.
     todo = sorted((q for q in questions if q.id not in done), key=lambda q: str(q.image))
-    changes = conditions(group_names(model))
+    changes = conditions(group_names(model), mean)
     with (
         write_errors(journal.file),
         journal.adding() as add,

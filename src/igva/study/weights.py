@@ -104,7 +104,14 @@ def study_weights(
     figures = weights_figures(sortings, weighed.weights, groups)
     if counterfactuals:
         answers = answer_all(
-            model, processor, questions, weighed.others, out, batch_size=batch_size, max_new_tokens=max_new_tokens
+            model,
+            processor,
+            questions,
+            weighed.others,
+            weighed.weights.mean(dim=0),
+            out,
+            batch_size=batch_size,
+            max_new_tokens=max_new_tokens,
         )
         runs = score_answers(questions, answers)
         changes = effects(questions, runs)

@@ -9,7 +9,7 @@ from igva.errors import UserError
 from igva.files import result_folder
 from igva.train.arguments import Recipe, recipe_from
 from igva.train.resuming import RUN_FILE, read_run_file
-from igva.train.run import export
+from igva.train.starting_model import export
 
 
 def merge(run: Path, output: Path) -> Path:

@@ -1,0 +1,49 @@
+"""Three questions on one kind of picture: nothing but the question tells what is needed."""
+
+import collections
+
+import pytest
+
+from igva.probe import SPLITS, sample
+from igva.probe.edition import FOLLOW_UPS, PUBLISHED
+from igva.probe.task_base import Dealer, stream
+from igva.probe.tasks import task_of
+
+TASKS = ("thing_beside", "pattern_beside", "word_beside")
+
+
+def scene_of(task, split, number):
+    return task_of(task).draw(stream(0, split, task, number, 0), SPLITS[split], Dealer(0, split, number))
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test", "unseen"])
+@pytest.mark.parametrize("task", TASKS)
+def test_each_picture_holds_all_three_and_the_answer(task, split):
+    for number in range(12):
+        scene, question = scene_of(task, split, number)
+        kinds = [thing.kind for thing in scene.things]
+        assert sorted(kinds) == ["object", "pattern", "word"]
+        (asked,) = scene.of_kind({"thing_beside": "object", "word_beside": "word"}.get(task, "pattern"))
+        assert question.answer in question.choices
+        if task != "pattern_beside":
+            assert question.answer == asked.name
+        (shape,) = scene.of_kind("pattern")
+        assert shape.name in question.question or "writing" in question.question
+        for one in scene.things:
+            for other in scene.things:
+                apart = one.box[2] <= other.box[0] or one.box[3] <= other.box[1]
+                assert one is other or apart or other.box[2] <= one.box[0] or other.box[3] <= one.box[1]
+        (word,) = scene.of_kind("word")
+        assert 30 < word.sides[0] < 100 and word.sides[1] < 60  # small type
+
+
+def test_answers_come_equally_often():
+    answers = collections.Counter(scene_of("pattern_beside", "val", number)[1].answer for number in range(50))
+    assert set(answers.values()) == {10}
+
+
+def test_they_are_asked_one_question_and_stand_in_no_published_split():
+    for index in range(6):
+        made = sample("train", index, tasks=TASKS)
+        assert [talk.task for talk in made.conversations] == [TASKS[index % 3]] and len(made.questions) == 1
+    assert not {*TASKS} & {*FOLLOW_UPS, *(name for names in PUBLISHED.values() for name in names)}
