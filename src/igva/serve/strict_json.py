@@ -15,8 +15,8 @@ def read_json(text: str | bytes) -> Any:
     """
     try:
         value = json.loads(text)
-        escape: Any = b"\\ud" if isinstance(text, bytes) else "\\ud"
-        if escape in text.lower():
+        escapes: Any = (b"\\ud", b"\\uD") if isinstance(text, bytes) else ("\\ud", "\\uD")
+        if any(escape in text for escape in escapes):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("is nested too deeply") from None
