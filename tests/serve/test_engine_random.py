@@ -63,7 +63,7 @@ class Client:
             self.job.cancel()
 
 
-@pytest.mark.parametrize("turns", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("turns", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_every_answer_is_its_own(turns, monkeypatch):
     monkeypatch.setattr("igva.serve.engine.CHUNK_TOKENS", 16)  # prompts of many chunks
     model, processor = stirred()
