@@ -32,6 +32,7 @@ OPTIONS = {
     "igva per patch": {"per_patch": True},
     "igva_concat per patch": {"per_patch": True},
     "igva sharp": {"temperature": 0.3},
+    "igva loud": {"query_norm": True},
     "igva balanced over the batch": {"load_balance_coef": 0.1, "level_embeddings": True},
 }
 
@@ -327,6 +328,22 @@ def test_weights_per_patch_start_as_one_set_and_then_differ():
 def test_the_gate_of_a_new_model_is_closed():
     model = tiny_model("igva", fusion_kwargs={**SMALL_FUSION_KWARGS["igva"], "per_patch": True})
     assert model.model.fusion.allocator.patch_logits.gate.item() == 0
+
+
+@torch.no_grad()
+def test_a_normed_query_is_as_loud_whatever_the_length_of_the_sentence_vector():
+    torch.manual_seed(0)
+    quiet, loud = (build_fusion("igva", {"hidden_size": 64, "query_norm": on}, DIMS).eval() for on in (False, True))
+    layers, instruction = inputs(loud)
+    instruction = instruction / instruction.norm(dim=-1, keepdim=True)  # as a sentence encoder gives it
+
+    def moved(fusion, scale=1.0):
+        own, other = (fusion(layers, scale * asked).weights for asked in (instruction, instruction.roll(1, 0)))
+        return float((own - other).abs().sum(dim=-1).mean() / 2)
+
+    assert moved(loud) > 1.5 * moved(quiet)
+    assert moved(loud, scale=30.0) == pytest.approx(moved(loud), rel=0.35)
+    assert not any("query_norm" in name for name in quiet.state_dict())
 
 
 @torch.no_grad()
