@@ -333,9 +333,10 @@ def test_the_gate_of_a_new_model_is_closed():
 @torch.no_grad()
 def test_a_normed_query_is_as_loud_whatever_the_length_of_the_sentence_vector():
     torch.manual_seed(0)
-    quiet, loud = (build_fusion("igva", {"hidden_size": 64, "query_norm": on}, DIMS).eval() for on in (False, True))
-    layers, instruction = inputs(loud)
-    instruction = instruction / instruction.norm(dim=-1, keepdim=True)  # as a sentence encoder gives it
+    dims = FusionDims(LAYERS, WIDTH, PATCHES, 384)
+    quiet, loud = (build_fusion("igva", {"hidden_size": 64, "query_norm": on}, dims).eval() for on in (False, True))
+    layers, _ = inputs(loud)
+    instruction = torch.nn.functional.normalize(torch.randn(4, 384), dim=-1)  # as a sentence encoder gives it
 
     def moved(fusion, scale=1.0):
         own, other = (fusion(layers, scale * asked).weights for asked in (instruction, instruction.roll(1, 0)))
