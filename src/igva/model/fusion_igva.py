@@ -26,8 +26,8 @@ class IgvaFusionConfig(GroupedFusionConfig):
     # Beyond the paper. Without a level embedding the allocator cannot tell the groups apart except by the
     # statistics of their descriptors: permuting the groups permutes nothing in the query's view.
     level_embeddings: bool = False
-    # A sentence vector has length 1, so that each channel of its projection is about 1 / sqrt(3 E): next to what the
-    # allocator attends to in the picture that is next to nothing. The norm makes it as large.
+    # A sentence vector has length 1, so that a channel of it is about 1 / sqrt(E): beside descriptors, whose channels are
+    # about 1, the question is next to nothing. A LayerNorm in front of its projection makes both alike.
     query_norm: bool = False
     uniform_start: bool = False  # the last layer starts at zero: training goes on from stage 1's plain average
     per_patch: bool = False  # every patch has weights of its own; it starts as the one set for all of them
@@ -106,7 +106,7 @@ class WeightAllocator(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.query_proj = nn.Linear(instruction_dim, width)
-        self.query_norm = nn.LayerNorm(width) if config.query_norm else nn.Identity()
+        self.query_norm = nn.LayerNorm(instruction_dim) if config.query_norm else nn.Identity()
         self.key_proj = nn.Linear(vision_dim, width)
         self.level_embeddings = LevelEmbeddings(num_groups, width) if config.level_embeddings else None
         self.blocks = nn.ModuleList([AllocatorBlock(width, config.num_heads) for _ in range(config.num_blocks)])
@@ -116,7 +116,7 @@ class WeightAllocator(nn.Module):
 
     def forward(self, instruction: Tensor, descriptors: Tensor, patches: Tensor) -> Tensor:
         """``s (I, E)``, ``c (I, K, D)``, patches ``(I, K, N, D)`` → ``w (I, K)``, or ``(I, N, K)``; rows sum to 1."""
-        query = self.query_norm(self.query_proj(instruction))[:, None]  # (I, 1, A)
+        query = self.query_proj(self.query_norm(instruction))[:, None]  # (I, 1, A)
         keys = self.key_proj(descriptors)  # (I, K, A)
         if self.level_embeddings is not None:
             keys = self.level_embeddings(keys)
