@@ -2,8 +2,8 @@
 
     .venv/bin/python tools/guidance_at_start.py data/probe-val/questions.json
 
-The allocator has the paper's size (width 1024, 4 blocks, 4 heads), the layers of the model's tower are groups of their own.
-Every picture is given the question, or every question the picture, of another entry of the file.
+The allocator has the paper's size (width 1024, 4 blocks, 4 heads), the layers of the model's tower are groups of their
+own. Every picture is given the question, or every question the picture, of another entry of the file.
 """
 
 import argparse

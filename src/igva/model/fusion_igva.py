@@ -26,8 +26,8 @@ class IgvaFusionConfig(GroupedFusionConfig):
     # Beyond the paper. Without a level embedding the allocator cannot tell the groups apart except by the
     # statistics of their descriptors: permuting the groups permutes nothing in the query's view.
     level_embeddings: bool = False
-    # A sentence vector has length 1, so that a channel of it is about 1 / sqrt(E): beside descriptors, whose channels are
-    # about 1, the question is next to nothing. A LayerNorm in front of its projection makes both alike.
+    # A sentence vector has length 1, so that a channel of it is about 1 / sqrt(E): beside descriptors, whose channels
+    # are about 1, the question is next to nothing. A LayerNorm in front of its projection makes both alike.
     query_norm: bool = False
     uniform_start: bool = False  # the last layer starts at zero: training goes on from stage 1's plain average
     per_patch: bool = False  # every patch has weights of its own; it starts as the one set for all of them
