@@ -35,10 +35,18 @@ def test_the_settings_may_lie_among_the_results(tmp_path):
     file = tmp_path / "settings.json"
     claim(file, {"seeds": (1, 2)}, tmp_path)
     claim(file, {"seeds": (3, 4)}, tmp_path)
+    (tmp_path / ".settings.json.part").write_text("half")
+    claim(file, {"seeds": (1, 2)}, tmp_path)  # what a killed process left is no result
+    claim(file, {"seeds": (3, 4)}, tmp_path)
     (tmp_path / "one.json").write_text("{}")
     claim(file, {"seeds": (3, 4)}, tmp_path)  # a tuple is a list once it is written
     with pytest.raises(UserError, match="seeds"):
         claim(file, {"seeds": (1, 2)}, tmp_path)
+    file.write_text("{")
+    with pytest.raises(UserError, match="unknown settings"):
+        claim(file, {"seeds": (3, 4)}, tmp_path)
+    file.unlink()
+    claim(file, {"seeds": (1, 2)}, tmp_path)  # a log, or notes: nobody said that this is a study's
 
 
 def test_a_journal_goes_on_behind_its_last_whole_line(tmp_path):

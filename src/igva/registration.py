@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -45,18 +44,20 @@ def register_with_transformers() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds transformers once, as the finders behind it would, and has it followed by the registration."""
+    """Finds transformers as the finders behind it would, and has it followed by the registration."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname != LIBRARY:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Followed(spec.loader)
-        return spec
+        for finder in [each for each in sys.meta_path if each is not self]:
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _Followed(spec.loader)
+                return spec
+        return None
 
 
 class _Followed(Loader):
@@ -73,4 +74,5 @@ class _Followed(Loader):
             module.__spec__.loader = self._loader  # it is asked for the module's source and files
         module.__loader__ = self._loader
         self._loader.exec_module(module)
+        sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, _Finder)]
         register()

@@ -17,7 +17,7 @@ def claim(file: Path, settings: Mapping[str, Any], results: Path, binding: Colle
 
     Args:
         settings: of now, as JSON values.
-        results: a file, or a folder, in which ``file`` may lie.
+        results: a file, or a folder, in which ``file`` may lie; what lies in a folder without ``file`` is no result.
         binding: the settings that must be the same; None: all.
 
     Raises:
@@ -27,7 +27,7 @@ def claim(file: Path, settings: Mapping[str, Any], results: Path, binding: Colle
     now = json.loads(json.dumps(settings))
     known = _known(file)
     if results.is_dir():
-        begun = any(each != file for each in results.iterdir())
+        begun = file.exists() and any(each != file and not each.name.startswith(".") for each in results.iterdir())
     else:
         begun = results.is_file() and results.stat().st_size > 0
     if begun:
@@ -39,7 +39,7 @@ def claim(file: Path, settings: Mapping[str, Any], results: Path, binding: Colle
                     f"{results} was made with {key} {known.get(key)!r}, now it is {now[key]!r}: name another output, "
                     "or use the same settings"
                 )
-    write_file(file, json.dumps({**(known or {}), **now} if begun else now, indent=2, ensure_ascii=False) + "\n")
+    write_file(file, json.dumps({**(known or {}), **now} if begun else now, indent=2) + "\n")
 
 
 def _known(file: Path) -> dict[str, Any] | None:

@@ -64,6 +64,35 @@ def test_who_held_most_for_longest_makes_way():
     asyncio.run(story())
 
 
+def test_who_has_sent_little_never_makes_way():
+    """Neither a slow small body nor a request without one, though complete ones fill the room."""
+
+    async def story():
+        room = Room(Limits(bodies_bytes=300 * KB))
+        idle = [asyncio.create_task(take(room.enter(parts(size, end=False), None))) for size in (1, 60 * KB)]
+        assert await take(room.enter(parts(290 * KB), None)) == 200
+        await asyncio.sleep(0.01)
+        assert await take(room.enter(parts(200 * KB), None)) == 429
+        assert not any(task.done() for task in idle)
+        for task in idle:
+            task.cancel()
+
+    asyncio.run(story())
+
+
+def test_one_whose_time_is_up_may_be_told_to_make_way_at_once():
+    async def story():
+        room = Room(Limits(bodies_bytes=300 * KB, body_seconds=0.05))
+        slow = room.enter(parts(200 * KB, end=False), None)
+        waiting = asyncio.create_task(take(slow))
+        await asyncio.sleep(0.02)
+        loop = asyncio.get_running_loop()
+        loop.call_at(slow._until, lambda: slow.refuse(Refusal(429, "make way")))  # in the round of its own time-out
+        assert await waiting in (408, 429)
+
+    asyncio.run(story())
+
+
 def test_what_is_complete_is_not_refused_for_its_time():
     async def story():
         room = Room(Limits(body_seconds=0.05))
@@ -83,8 +112,8 @@ def test_large_ones_take_turns_and_small_ones_do_not():
         for body in bodies:
             assert await take(body) == 200
         first, second, small = bodies
+        assert first.is_large and not small.is_large
         await first.turn()
-        await asyncio.wait_for(small.turn(), 1)
         waiting = asyncio.create_task(second.turn())
         given_up = asyncio.create_task(second.turn())
         await asyncio.sleep(0.02)

@@ -186,6 +186,8 @@ def test_a_prompt_beyond_the_context(url):
         ("POST", "/v1/chat/completions", b"[]", 400),
         ("POST", "/v1/chat/completions", b"null", 400),
         ("POST", "/v1/chat/completions", b"\xff\xfe", 400),
+        ("POST", "/v1/chat/completions", json.dumps(chat("@")).encode().replace(b"@", b"\xed\xa0\xbd"), 400),
+        ("POST", "/v1/chat/completions", json.dumps(chat("\ud83d")).encode("utf-16"), 400),
         ("POST", "/v1/chat/completions", b"", 400),
         ("POST", "/v1/chat/completions", b"[" * 100_000, 400),
         ("GET", "/v1/chat/completions", b"", 405),

@@ -85,6 +85,21 @@ def test_it_learns_the_answers_and_touches_the_fusion_alone(recipe, asked, tmp_p
     assert all("fusion" in name for name in changed)
 
 
+def test_the_blind_control_sees_no_picture(recipe, asked):
+    """The digit's half cannot be told then, nor whether it is even: half of the answers are right by chance."""
+    options = ("optim.max_steps=0", "export=false", "data.zero_images=true", "allocator.steps=120")
+    output = run(recipe(*options, "allocator.batch_size=16", "allocator.learning_rate=3e-3"))
+    assert told(output)["allocator_warm_up_right"] < 0.75
+
+
+@pytest.mark.parametrize("bad", [None, b"no picture"])
+def test_questions_about_bad_pictures_are_left_out(bad, recipe, asked, data):
+    picture = data / "images/3.png"
+    picture.unlink() if bad is None else picture.write_bytes(bad)
+    output = run(recipe("optim.max_steps=0", "export=false", "data.on_bad_image=skip", "allocator.steps=3"))
+    assert told(output)["allocator_warm_up_loss"] > 0
+
+
 def test_a_run_that_goes_on_does_not_begin_with_it_again(recipe, asked, tmp_path):
     options = ("allocator.steps=3", "optim.batch_size=4", "optim.save_steps=1", f"output={tmp_path / 'run'}")
     first = told(run(recipe(*options, "optim.max_steps=2")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from igva.serve.attention_maps import attention_maps
 from igva.serve.bodies import BODY
 from igva.serve.completions import Completions, Conversation
 from igva.serve.engine import Engine
-from igva.serve.failure import Refusal, client_left
+from igva.serve.failure import Refusal
 from igva.serve.fetch import Fetcher
 from igva.serve.guard import App, Guard
 from igva.serve.layer_store import LayerStore
@@ -36,7 +36,7 @@ from igva.serve.metrics import Metrics
 from igva.serve.pictures import PictureSource
 from igva.serve.prompt import PromptMaker
 from igva.serve.protocol import ChatRequest
-from igva.serve.reading import documented, read
+from igva.serve.reading import documented, read, unless_left
 
 LOG = logging.getLogger("igva.serve")
 PAGE = Path(__file__).parent / "page"
@@ -122,13 +122,13 @@ def create_app(
     async def chat(request: Request) -> Response:
         body = await read(request, ChatRequest)
         _check_model(body.model, settings.name)
-        conversation = await _unless_left(request, completions.begin(body))
+        conversation = await unless_left(request, completions.begin(body))
         request.scope[BODY].let_go()
         try:
             if body.stream:
-                first = await _unless_left(request, conversation.start())
+                first = await unless_left(request, conversation.start())
                 return _Stream(conversation, first)
-            return JSONResponse(await _unless_left(request, conversation.whole()))
+            return JSONResponse(await unless_left(request, conversation.whole()))
         except BaseException:
             conversation.close()
             raise
@@ -144,7 +144,7 @@ def create_app(
             request.scope[BODY].let_go()
             return await asyncio.wrap_future(engine.call(lambda: attention_maps(model, pixels)))
 
-        return JSONResponse(await _unless_left(request, work()))
+        return JSONResponse(await unless_left(request, work()))
 
     # Routes, not a mount at "/", which would take every unknown path and turn a wrong method's 405 into a 404.
     page = StaticFiles(directory=PAGE, html=True)
@@ -174,25 +174,6 @@ def _model_entry(name: str, created: int) -> dict[str, Any]:
 def _check_model(asked: str, name: str) -> None:
     if asked != name:
         raise Refusal(404, f"there is no such model here: ask for {name!r}", "model", "model_not_found")
-
-
-async def _unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result, unless the client hangs up before it is there."""
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise client_left()
-    finally:
-        for each in (task, watch):
-            each.cancel()
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _answer_errors(app: FastAPI) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -55,7 +56,7 @@ class Room:
     def make_way(self, body: Body) -> None:
         """Refuse bodies until there is room for this one, or refuse it."""
         while self.held > self.limits.bodies_bytes and body.held > SMALL:
-            arriving = [each for each in self._bodies if not each.complete] or [body]
+            arriving = [each for each in self._bodies if not each.complete and each.held > SMALL] or [body]
             dearest = max(arriving, key=lambda each: each.held * each.age)
             dearest.refuse(overloaded())
             if dearest is body:
@@ -119,13 +120,18 @@ class Body:
         self.refusal = refusal
         self.let_go()
         if self._patience is not None:
-            self._patience.reschedule(asyncio.get_running_loop().time())
+            with contextlib.suppress(RuntimeError):  # its time is up in this very moment
+                self._patience.reschedule(asyncio.get_running_loop().time())
+
+    @property
+    def is_large(self) -> bool:
+        """It needs a turn; who sends little never waits for who sends much."""
+        return self.held > LARGE
 
     async def turn(self) -> None:
-        """Wait until nothing as large is being read; who sends little never waits for who sends much."""
-        if self.held > LARGE:
-            await self._room.turns.acquire()
-            self._has_turn = True
+        """Wait until nothing else that is large is being read."""
+        await self._room.turns.acquire()
+        self._has_turn = True
 
     def let_go(self) -> None:
         """Nothing keeps its bytes any more; the next large one may be read."""

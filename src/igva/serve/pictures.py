@@ -19,7 +19,7 @@ from igva.serve.fetch import Fetcher, too_large
 from igva.serve.limits import Limits
 from igva.serve.local_files import LocalFiles
 
-_WHITE = " \t\r\n\f"  # what `base64` prints has line breaks
+_WHITE = b" \t\r\n\f"  # what `base64` prints has line breaks
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class PictureSource:
         if not header.lower().endswith(";base64"):
             return unquote_to_bytes(body)
         try:
-            return base64.b64decode("".join(body.split()) if any(c in body for c in _WHITE) else body, validate=True)
+            return base64.b64decode(body.encode("ascii").translate(None, _WHITE), validate=True)
         except (binascii.Error, ValueError):
             raise Refusal(400, "the data URL is not valid base64", "image_url") from None
 

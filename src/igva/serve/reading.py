@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -15,6 +15,7 @@ from igva.serve.failure import Refusal, client_left
 from igva.serve.strict_json import read_json
 
 Body = TypeVar("Body", bound=BaseModel)
+Result = TypeVar("Result")
 MOST_VALUES = 100_000  # of a body: commas and brackets, whether they stand in a text or not
 
 
@@ -47,10 +48,28 @@ async def read(request: Request, kind: type[Body]) -> Body:
         data = b"".join([chunk async for chunk in request.stream()])
     except ClientDisconnect:
         raise client_left() from None
-    await request.scope[BODY].turn()
-    if await request.is_disconnected():
-        raise client_left()
+    if request.scope[BODY].is_large:
+        await unless_left(request, request.scope[BODY].turn())
     return await asyncio.to_thread(_parse, data, kind)
+
+
+async def unless_left(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result, unless the client hangs up before it is there."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise client_left()
+    finally:
+        for each in (task, watch):
+            each.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _parse(data: bytes, kind: type[Body]) -> Body:

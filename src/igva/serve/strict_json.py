@@ -14,12 +14,15 @@ def read_json(text: str | bytes) -> Any:
             the end of a sentence about it.
     """
     try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")  # left to itself, json takes halves of characters, and UTF-16
         value = json.loads(text)
-        escapes: Any = (b"\\ud", b"\\uD") if isinstance(text, bytes) else ("\\ud", "\\uD")
-        if any(escape in text for escape in escapes):
+        if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8") from None
     except UnicodeEncodeError:
         raise ValueError("holds half a character (a lone surrogate)") from None
     except ValueError as error:

@@ -81,7 +81,7 @@ def only(group: int) -> Change:
 
 
 def always(mixture: Tensor) -> Change:
-    """The same weights ``(K,)`` whatever is asked and shown: the best that a mixture without a guide could be."""
+    """The same weights ``(K,)`` whatever is asked and shown, in every patch: a mixture without a guide."""
 
     def change(weights: Tensor) -> Tensor:
         return mixture.to(weights).expand_as(weights)
@@ -169,10 +169,13 @@ def answer_all(
         Condition → question id → answer.
     """
     journal = Journal(out / ANSWERS)
-    done: dict[str, dict[str, str]] = {entry["id"]: entry["answers"] for entry in journal.entries() if entry}
+    changes = conditions(group_names(model), mean)
+    needed = changes.keys() - {SWAPPED}
+    done: dict[str, dict[str, str]] = {
+        entry["id"]: entry["answers"] for entry in journal.entries() if needed <= entry.get("answers", {}).keys()
+    }
     # Questions about one picture share a batch, so that its tower pass is shared too.
     todo = sorted((q for q in questions if q.id not in done), key=lambda q: str(q.image))
-    changes = conditions(group_names(model), mean)
     with (
         write_errors(journal.file),
         journal.adding() as add,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast
 from torch import nn
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
@@ -27,7 +28,9 @@ from igva.data.records import Record
 from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor, instruction_text
+from igva.model.vision_layers import VisionLayers
 from igva.train.arguments import Recipe
+from igva.train.distributed import world_size
 from igva.train.feature_cache import LayerCache
 from igva.train.guidance import GuidanceProbe
 from igva.train.question_readout import Readout, SentenceFeatures, endless_batches
@@ -86,7 +89,7 @@ def warm_up_allocator(
     """Train the fusion's own parameters together with a readout that is then thrown away.
 
     Args:
-        layers: filled with the pictures of ``records``.
+        layers: filled with the pictures of ``records``; questions about those that are bad are left out.
 
     Returns:
         ``allocator_warm_up_loss`` and ``_right`` (share of the answers), means over the last tenth of the steps;
@@ -98,7 +101,8 @@ def warm_up_allocator(
     settings, fusion = recipe.allocator, model.model.fusion
     if not fusion.needs_instruction:
         raise UserError(f"fusion {model.config.fusion!r} reads no question: set allocator.steps=0")
-    questions = closed_questions(records, processor.image_token, settings.least)
+    sound = [record for record in records if not any(str(image) in layers.bad for image in record.images)]
+    questions = closed_questions(sound, processor.image_token, settings.least)
     answers = list(dict.fromkeys(each.answer for each in questions))
     if len(answers) < 2:
         raise UserError(
@@ -108,12 +112,14 @@ def warm_up_allocator(
     sentences.fill([each.question for each in questions], answers)
     numbers = {answer: number for number, answer in enumerate(answers)}
     means = sentences.vectors(answers).to(model.device)  # (C, E)
-    readout = Readout(
-        visual_dim=fusion.output_dim,
-        num_tokens=fusion.num_tokens,
-        text_dim=sentences.width,
-        num_answers=len(answers),
-    ).to(model.device)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.optim.seed)  # the same on every device
+        readout = Readout(
+            visual_dim=fusion.output_dim,
+            num_tokens=fusion.num_tokens,
+            text_dim=sentences.width,
+            num_answers=len(answers),
+        ).to(model.device)
     optimizer = torch.optim.AdamW(
         [
             {"params": list(readout.parameters()), "lr": settings.learning_rate},
@@ -131,6 +137,8 @@ def warm_up_allocator(
             batch = next(batches)
             asked = sentences.vectors([each.question for each in batch]).to(model.device)
             shown = layers([each.image for each in batch]).to(device=model.device, dtype=torch.float32)
+            if recipe.data.zero_images:
+                shown = VisionLayers(torch.zeros_like(shown.patches), torch.zeros_like(shown.descriptors))
             probe.wanted = True
             with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.optim.bf16 is True):
                 mixed = model.model.mix(shown, asked)
@@ -147,6 +155,9 @@ def warm_up_allocator(
             history.append((loss.item(), right, guided))
             bar.update()
             bar.set_postfix(loss=f"{loss.item():.3f}", right=f"{right:.1%}", guidance=f"{guided:.1%}")
+    if world_size() > 1:  # sharding tells the devices nothing of each other's fusions
+        for parameter in fusion.parameters():
+            parameter.data.copy_(broadcast(parameter.data))
     last = torch.tensor(history[-max(1, settings.steps // 10) :]).mean(dim=0).tolist()
     names = ("allocator_warm_up_loss", "allocator_warm_up_right", "allocator_warm_up_guidance")
     return {name: round(value, 4) for name, value in zip(names, last, strict=True)}

@@ -21,7 +21,8 @@ def guidance(
 ) -> float | None:
     """Mean total variation, 0 to 1, between a picture's weights and those it gets with the question of another.
 
-    The other is the next one in the batch whose source differs, or simply the next where all are of one source.
+    The other is the next one in the batch whose source differs, or simply the next where all are of one source. The
+    fusion runs whatever comes of it, since devices that share its parameters have to run it together.
 
     Args:
         layers, instruction: what the fusion read: ``B`` pictures, ``(B, E)``.
@@ -29,14 +30,13 @@ def guidance(
         sources: of each picture's question.
 
     Returns:
-        None for a single picture.
+        None for a single picture, or pictures that nobody asked about (``sources`` is shorter).
     """
     count = len(instruction)
-    if count < 2 or len(sources) != count:
-        return None
-    order = torch.tensor([_partner(number, sources) for number in range(count)], device=instruction.device)
+    known = count > 1 and len(sources) == count
+    order = [_partner(number, sources) if known else number for number in range(count)]
     others = fusion(layers, instruction[order]).weights
-    return float(0.5 * (weights - others).abs().sum(dim=-1).mean())
+    return float(0.5 * (weights - others).float().abs().sum(dim=-1).mean()) if known else None
 
 
 def _partner(number: int, sources: Sequence[str]) -> int:

@@ -73,10 +73,11 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
         figures = warm_up(model, processor, recipe, layers)
     set_trainable(model, recipe)
     if recipe.allocator.steps and begun.checkpoint is None and layers is not None:
+        records: Any = data.train  # no stream: its features are never cached
         with state.main_process_first():
             layers.refresh()
-            fill(layers, data.train, recipe)
-        figures |= warm_up_allocator(model, processor, recipe, layers, data.train)
+            fill(layers, records, recipe)
+        figures |= warm_up_allocator(model, processor, recipe, layers, records)
     if recipe.model.init_from and not recipe.model.is_whole and recipe.adapts():
         restore_lora(model, trained_path(recipe.model.init_from), lora_scale(recipe.lora))
     report = Report(recipe, model, facts, precision=precision, begun=begun, name=name, overrides=overrides)

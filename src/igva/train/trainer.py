@@ -134,8 +134,11 @@ class IgvaTrainer(Trainer):
         self._figures.add("lm_loss", outputs.loss.item() - aux)
         if outputs.fusion_weights is not None and outputs.fusion_weights.dim() == 2:
             self._figures.add_weights(sources, outputs.fusion_weights)
-        if self._guidance.wanted and (guided := self._guidance.measure(sources)) is not None:
-            self._figures.add_mean("guidance", guided, len(sources))
+        if self._guidance.wanted:
+            with self.accelerator.autocast():
+                guided = self._guidance.measure(sources)
+            if guided is not None:
+                self._figures.add_mean("guidance", guided, len(sources))
         # Gradients are averaged over the devices, while this device's loss is its share of a sum.
         loss = outputs.loss * self.args.world_size
         return (loss, outputs) if return_outputs else loss
