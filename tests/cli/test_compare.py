@@ -28,7 +28,7 @@ def test_compare(model_folders, question_file, tmp_path, capsys):
     assert (out / "before" / "predictions.jsonl").read_text() == before
     capsys.readouterr()
     assert entry(["compare", model_folders["two"], *words[2:]]) == 2
-    assert "name another --out" in capsys.readouterr().err
+    assert "name another output" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

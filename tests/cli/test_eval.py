@@ -158,7 +158,7 @@ def test_another_setting_is_refused(model_folders, question_file, tmp_path, caps
     capsys.readouterr()
     assert cli.entry([*arguments, "3"]) == 2
     error = capsys.readouterr().err.strip()
-    assert "max_new_tokens 2, now it is 3: name another --out" in error and error.count("\n") == 0
+    assert "max_new_tokens 2, now it is 3: name another output" in error and error.count("\n") == 0
 
 
 def test_an_unreadable_picture_ends_the_bar_and_is_named(model_folders, tmp_path, capsys):

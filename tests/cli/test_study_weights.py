@@ -67,4 +67,4 @@ def test_weights_refuses_another_studys_folder(model_folders, question_file, tmp
     assert entry([*words, model_folders["one"]]) == 0
     capsys.readouterr()
     assert entry([*words, model_folders["two"]]) == 2
-    assert "name another --out" in capsys.readouterr().err
+    assert "name another output" in capsys.readouterr().err
