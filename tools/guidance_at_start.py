@@ -17,7 +17,7 @@ from igva.data.questions import read_questions
 from igva.model.fusions import build_fusion
 from igva.model.vision_layers import VisionLayers
 from igva.study.weights import sentence_vectors
-from igva.study.weights_results import total_variation
+from igva.train.guidance import total_variation
 
 SEEDS, SHIFT = 5, 7
 

@@ -34,9 +34,9 @@ from igva.study.weights_results import (
     SAME_TASK,
     entropy,
     explained_variance,
-    total_variation,
 )
 from igva.testing import tiny_model, tiny_processor
+from igva.train.guidance import total_variation
 
 HALVES = torch.tensor([0.5, 0.5])
 WORDS = {"color": "What color is it?", "count": "How many are there?", "name": "Name the thing."}

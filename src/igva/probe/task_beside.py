@@ -5,35 +5,37 @@ letters in shallow ones. So these are the pictures on which it must pay to let t
 not everything fits through (docs/guidance.md). They are no part of the published suite.
 """
 
+import functools
 import random
 
 from igva.probe import drawing, pack, scenes, task_charts, task_fine
 from igva.probe.drawing import SHAPES
 from igva.probe.edition import Split
-from igva.probe.scenes import Scene
 from igva.probe.task_base import Dealer, Drawn, Question, Task, phrase
 
-WORD_WORDINGS = (
-    "Which word is written beside the {shape}?",
-    "Read the small word beside the {shape}.",
-    "What does the small writing say?",
-)
-PATTERN_WORDINGS = (
-    "Which pattern does the {shape} have?",
-    "How is the {shape} filled?",
-    "What pattern is on the {shape}?",
-)
-THING_WORDINGS = (
-    "Which thing is beside the {shape}?",
-    "Name the object beside the {shape}.",
-    "What is shown beside the {shape}?",
-)
+WORDINGS = {
+    "word_beside": (
+        "Which word is written beside the {shape}?",
+        "Read the small word beside the {shape}.",
+        "What does the small writing say?",
+    ),
+    "pattern_beside": (
+        "Which pattern does the {shape} have?",
+        "How is the {shape} filled?",
+        "What pattern is on the {shape}?",
+    ),
+    "thing_beside": (
+        "Which thing is beside the {shape}?",
+        "Name the object beside the {shape}.",
+        "What is shown beside the {shape}?",
+    ),
+}
 HALF = scenes.SIZE // 2
 QUARTERS = tuple((left, top) for left in (0, HALF) for top in (0, HALF))
 
 
-def _draw(rng: random.Random, split: Split, dealer: Dealer, task: str) -> tuple[Scene, str, dict[str, str]]:
-    """The picture, its shape, and the answer to each of the three questions; the asked one's is dealt."""
+def _draw(rng: random.Random, split: Split, dealer: Dealer, task: str) -> Drawn:
+    """The picture with the question of one task, whose answer is dealt; the other two are drawn by lot."""
     decks = {
         "thing_beside": tuple(pack.nouns()),
         "pattern_beside": task_fine.PATTERNS,
@@ -50,7 +52,7 @@ def _draw(rng: random.Random, split: Split, dealer: Dealer, task: str) -> tuple[
     inside = (top + 12, top + HALF - 12, left + scenes.MARGIN, left + HALF - scenes.MARGIN)
     task_charts.write_word(scene, answers["word_beside"], *inside, widths=(0.24, 0.36))
     scene.alone = True
-    return scene, shape, answers
+    return scene, Question(task, phrase(rng, WORDINGS[task], shape=shape), answers[task], decks[task])
 
 
 def _square(rng: random.Random, left: int, top: int, least: int, most: int) -> scenes.Box:
@@ -61,24 +63,10 @@ def _square(rng: random.Random, left: int, top: int, least: int, most: int) -> s
     return x, y, x + side, y + side
 
 
-def _draw_word(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
-    scene, shape, answers = _draw(rng, split, dealer, "word_beside")
-    asked = phrase(rng, WORD_WORDINGS, shape=shape)
-    return scene, Question("word_beside", asked, answers["word_beside"], task_charts.WORDS)
+def _task(name: str, category: str) -> Task:
+    return Task(name, category, functools.partial(_draw, task=name))
 
 
-def _draw_pattern(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
-    scene, shape, answers = _draw(rng, split, dealer, "pattern_beside")
-    asked = phrase(rng, PATTERN_WORDINGS, shape=shape)
-    return scene, Question("pattern_beside", asked, answers["pattern_beside"], task_fine.PATTERNS)
-
-
-def _draw_thing(rng: random.Random, split: Split, dealer: Dealer) -> Drawn:
-    scene, shape, answers = _draw(rng, split, dealer, "thing_beside")
-    asked = phrase(rng, THING_WORDINGS, shape=shape)
-    return scene, Question("thing_beside", asked, answers["thing_beside"], tuple(pack.nouns()))
-
-
-THING_BESIDE = Task("thing_beside", "General", _draw_thing)
-WORD_BESIDE = Task("word_beside", "Chart & OCR", _draw_word)
-PATTERN_BESIDE = Task("pattern_beside", "Fine-Grained", _draw_pattern)
+THING_BESIDE = _task("thing_beside", "General")
+WORD_BESIDE = _task("word_beside", "Chart & OCR")
+PATTERN_BESIDE = _task("pattern_beside", "Fine-Grained")

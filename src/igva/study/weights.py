@@ -50,12 +50,12 @@ from igva.study.weights_results import (
     moves_by_task_table,
     moves_table,
     sort_weights,
-    total_variation,
     variance_table,
     weights_figures,
     weights_table,
 )
 from igva.train.feature_cache import InstructionCache
+from igva.train.guidance import total_variation
 
 Pair = tuple[ImageSource, str]
 T = TypeVar("T")

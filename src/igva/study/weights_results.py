@@ -22,6 +22,7 @@ from igva.study.paired import ALL, largest
 from igva.study.question_kinds import RULE
 from igva.study.report import Figure
 from igva.tables import Cell, Table
+from igva.train.guidance import total_variation
 
 OTHER_TASK = "a question of another task, same picture"
 SAME_TASK = "another question of the same task, same picture"
@@ -34,11 +35,6 @@ SHORT = 16  # characters of a group's label that need no more room: "layers 1-3"
 def entropy(weights: Tensor) -> Tensor:
     """``(n, K)`` → ``(n,)`` in nats, between 0 (one group has it all) and log K (all alike)."""
     return torch.special.entr(weights.double()).sum(dim=-1)
-
-
-def total_variation(first: Tensor, second: Tensor) -> Tensor:
-    """Half the L1 distance of weights, ``(n, K)`` each → ``(n,)``: the share of weight that moved, 0 to 1."""
-    return (first.double() - second.double()).abs().sum(dim=-1) / 2
 
 
 def explained_variance(weights: Tensor, labels: Sequence[str]) -> tuple[float, float]:

@@ -15,6 +15,11 @@ from igva.model.fusion_base import Fusion, FusionOutput
 from igva.model.vision_layers import VisionLayers
 
 
+def total_variation(first: Tensor, second: Tensor) -> Tensor:
+    """Half the L1 distance of weights, ``(…, K)`` each → ``(…)``: the share of weight that moved, 0 to 1."""
+    return (first.double() - second.double()).abs().sum(dim=-1) / 2
+
+
 @torch.no_grad()
 def guidance(
     fusion: Fusion, layers: VisionLayers, instruction: Tensor, weights: Tensor, sources: Sequence[str]
@@ -36,7 +41,7 @@ def guidance(
     known = count > 1 and len(sources) == count
     order = [_partner(number, sources) if known else number for number in range(count)]
     others = fusion(layers, instruction[order]).weights
-    return float(0.5 * (weights - others).float().abs().sum(dim=-1).mean()) if known else None
+    return float(total_variation(weights.cpu(), others.cpu()).mean()) if known else None
 
 
 def _partner(number: int, sources: Sequence[str]) -> int:

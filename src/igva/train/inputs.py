@@ -90,6 +90,7 @@ def imagination_for(data: Data, model: IgvaForConditionalGeneration) -> Imaginat
 def layer_cache(
     recipe: Recipe, model: IgvaForConditionalGeneration, processor: IgvaProcessor, state: PartialState
 ) -> LayerCache | None:
+    """The cache of layer means, its tower on the run's device; None where the run keeps none."""
     if not (recipe.data.cache_features or recipe.warm_up.steps):
         return None
     if torch.cuda.is_available():
@@ -113,6 +114,7 @@ def dataset(
     imagination: Imagination | None,
     state: PartialState,
 ) -> ChatDataset | ChatStream | None:
+    """The samples of these records, features computed where they are cached; None where there are no records."""
     data = recipe.data
     if records is None:
         return None
