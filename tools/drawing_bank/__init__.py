@@ -1,0 +1,1 @@
+"""What build_drawing_bank.py is made of."""
