@@ -1,0 +1,29 @@
+"""The tuned encoder as a small file: its difference to the published weights, in 8 bits."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from igva.eight_bits import to_int8
+from igva.model.efficientnet_lite import EfficientNetLiteModel
+from igva.parts.drawings import CLASSES, WEIGHTS
+
+
+@torch.no_grad()
+def export(published: EfficientNetLiteModel, student: nn.Module, names: list[str], folder: Path) -> None:
+    """Write the weights' differences, the classifier, and the names of its classes into ``folder``."""
+    before, after = published.state_dict(), student.encoder.state_dict()
+    moved = {
+        name: (after[name] - tensor).flatten(1) if tensor.dim() > 2 else after[name] - tensor
+        for name, tensor in before.items()
+        if tensor.is_floating_point()
+    }
+    small = to_int8(moved | {f"words.classifier.{n}": t for n, t in student.classifier.state_dict().items()})
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(small, folder / WEIGHTS.name, metadata={"format": "pt"})
+    (folder / WEIGHTS.name).chmod(0o644)  # safetensors writes for the owner alone
+    (folder / CLASSES.name).write_text(json.dumps(names) + "\n")
+    print(f"{folder / WEIGHTS.name}: {(folder / WEIGHTS.name).stat().st_size / 1e6:.1f} MB, {len(names)} classes")
