@@ -19,7 +19,20 @@ SOURCE = Path(igva.__file__).parent
 # Room -> floor. An import goes down, below floor APART_FROM also to the same; a new room has to be entered here.
 FLOORS = {
     **dict.fromkeys(
-        ("errors", "files", "imagenet", "layer_names", "paths", "resume", "seal", "tables", "untrusted", "versions"), 0
+        (
+            "eight_bits",
+            "errors",
+            "files",
+            "imagenet",
+            "layer_names",
+            "paths",
+            "resume",
+            "seal",
+            "tables",
+            "untrusted",
+            "versions",
+        ),
+        0,
     ),
     "model": 1,
     **dict.fromkeys(("registration", "model_settings", "recipes", "weights"), 2),

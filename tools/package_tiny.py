@@ -13,7 +13,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from igva.checkpoints.tiny import SETTINGS, TRAINED
-from igva.checkpoints.trained import TRAINED_FILE, read_trained, to_int8
+from igva.checkpoints.trained import TRAINED_FILE, read_trained
+from igva.eight_bits import to_int8
 
 LIMIT_MB = 20
 

@@ -6,13 +6,12 @@ from safetensors.torch import load_file, save_file
 
 from igva.checkpoints.trained import (
     apply_trained,
-    from_int8,
     read_trained,
     restore_lora,
     restore_trained,
     save_trained,
-    to_int8,
 )
+from igva.eight_bits import from_int8, to_int8
 from igva.errors import UserError
 from igva.testing import tiny_model
 from igva.train.arguments import LoraArguments

@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from igva.eight_bits import ROW_SCALE, from_int8
 from igva.errors import UserError, first_line
 from igva.files import new_file
 
 TRAINED_FILE = "trained.safetensors"
 _PREFIX = "model."
-_ROW_SCALE = ".row_scale"  # beside a matrix in 8 bits
 _OTHER_ADAPTERS = "{} was trained with other adapters: give the same lora.rank and lora.alpha"
 _LORA = {".lora_A.default.weight": ".lora_A", ".lora_B.default.weight": ".lora_B"}  # PEFT's names → ours
 
@@ -103,32 +103,6 @@ def _scale(file: Any) -> float:
     return float((file.metadata() or {}).get("lora_scale", 0.0))
 
 
-def to_int8(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices in 8 bits, one scale per row; everything else in bfloat16. What it takes: a quarter of float32.
-
-    No value is off by more than 0.4 % of the largest of its row.
-    """
-    small = {}
-    for name, value in tensors.items():
-        if value.dim() != 2:
-            small[name] = value.to(torch.bfloat16).contiguous()
-            continue
-        row_scale = (value.float().abs().amax(dim=1) / 127).clamp_min(torch.finfo(torch.bfloat16).tiny)
-        row_scale = row_scale.to(torch.bfloat16)
-        steps = (value.float() / row_scale.float()[:, None]).round().clamp(-127, 127)
-        small |= {name: steps.to(torch.int8).contiguous(), name + _ROW_SCALE: row_scale}
-    return small
-
-
-def from_int8(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What ``to_int8`` made small, in float32; other tensors stay as they are."""
-    return {
-        name: value.float() * tensors[name + _ROW_SCALE].float()[:, None] if value.dtype == torch.int8 else value
-        for name, value in tensors.items()
-        if not name.endswith(_ROW_SCALE)
-    }
-
-
 def check_trained(model: nn.Module, path: Path, adapters: tuple[int, float] | None) -> None:
     """See that ``apply_trained``, and with adapters ``restore_lora``, will take a file; reads its header alone.
 
@@ -144,7 +118,7 @@ def check_trained(model: nn.Module, path: Path, adapters: tuple[int, float] | No
         scale = _scale(file)
     parameters = {_file_name(name): tuple(parameter.shape) for name, parameter in model.named_parameters()}
     for name, shape in shapes.items():
-        if name.endswith((_ROW_SCALE, ".lora_B")):
+        if name.endswith((ROW_SCALE, ".lora_B")):
             continue
         base, _, kind = name.rpartition(".")
         if kind == "lora_A":
