@@ -4,6 +4,7 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
 
 # verb -> module under igva.cli; each has HELP, add_arguments(parser) and main(args).
@@ -58,9 +59,9 @@ def entry(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"igva: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("igva: stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stopped:
+        print(f"igva: {stopped if str(stopped) else 'stopped'}", file=sys.stderr)
+        return 128 + getattr(stopped, "number", signal.SIGINT)
     except BrokenPipeError:  # the reader (head, less) went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

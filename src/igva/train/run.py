@@ -29,6 +29,7 @@ from igva.train.resuming import beginning
 from igva.train.stages import describe, lora_scale, set_trainable
 from igva.train.starting import check_start
 from igva.train.starting_model import build_from_recipe, export
+from igva.train.stopping import StopOnSignal
 from igva.train.tracking import check_trackers
 from igva.train.trainer import IgvaTrainer
 from igva.train.validation import Validation
@@ -133,7 +134,9 @@ def _train(
         validation=Validation(validation, Collator(processor, dummy=dummy), micro) if validation else None,
     )
     model.train()
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with StopOnSignal() as stop:
+        trainer.add_callback(stop)
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.count_bad_images()
     figures: dict[str, Any] = {"train_loss": round(result.training_loss, 4), "steps": result.global_step}
     figures["processes"] = world_size()
