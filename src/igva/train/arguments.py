@@ -94,7 +94,7 @@ class DataArguments:
     train: str | list[str] = ""  # LLaVA JSON or JSON Lines, a Hugging Face data set, WebDataset shards
     validation: str | list[str] | None = None  # the same, never trained on
     image_root: str | None = None  # folder the image paths start from; default: the file's
-    cells: str | None = None  # words of each visual token's cell, for the warm-up
+    cells: str | list[str] | None = None  # files: words of each visual token's cell, for the warm-up
     template: Literal["chat", "plain"] = "chat"  # plain: LLaVA's stage 1, picture then caption, no roles
     max_length: int = 2048  # tokens of a sample, visual ones included; longer ones are cut
     pack_tokens: int | None = None  # samples of a step share rows of at most this many tokens; default: a row each

@@ -103,10 +103,11 @@ def warm_up(
     if model.model.fusion.needs_instruction:
         raise UserError("the warm-up has no questions: use a fusion that needs none, such as mean")
     settings = recipe.warm_up
-    path = Path(recipe.data.cells or "")
-    root = Path(recipe.data.image_root or path.parent)
-    cells = read_cells(path, root, processor.num_image_tokens)
-    imaginer = _imaginer(model, recipe, path, root)
+    files = _files(recipe)
+    cells: dict[Path, list[str]] = {}
+    for path, root in files:
+        cells |= read_cells(path, root, processor.num_image_tokens)
+    imaginer = _imaginer(model, recipe, files)
     layers.fill(cells)
     counts: dict[str, float] = {**Counter(word for words in cells.values() for word in words)}
     if imaginer:
@@ -161,14 +162,26 @@ def _share(right: Tensor) -> float:
     return right.float().mean().item()
 
 
-def _imaginer(model: IgvaForConditionalGeneration, recipe: Recipe, cells: Path, root: Path) -> CellImaginer | None:
+def _files(recipe: Recipe) -> list[tuple[Path, Path]]:
+    """Each file of cell labels, and the folder that its pictures' paths start from."""
+    cells = recipe.data.cells or []
+    paths = [Path(cells)] if isinstance(cells, str) else [Path(name) for name in cells]
+    return [(path, Path(recipe.data.image_root or path.parent)) for path in paths]
+
+
+def _imaginer(
+    model: IgvaForConditionalGeneration, recipe: Recipe, files: Sequence[tuple[Path, Path]]
+) -> CellImaginer | None:
     """What imagines classes; None where the recipe wants none or no picture has a photographed cell.
 
     Raises:
         UserError: there is no words layer, or its classes have no names.
     """
     share = recipe.warm_up.imagined if recipe.data.imagined else 0.0
-    photos = read_photos(cells.with_name(PHOTOS), root, model.model.fusion.dims.num_patches) if share else {}
+    patches = model.model.fusion.dims.num_patches
+    photos: dict[Path, tuple[int, ...]] = {}
+    for path, root in files if share else ():
+        photos |= read_photos(path.with_name(PHOTOS), root, patches)
     if not photos:
         return None
     imagination = Imagination.of(model)
