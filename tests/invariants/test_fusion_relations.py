@@ -347,6 +347,17 @@ def test_a_normed_query_is_as_loud_whatever_the_length_of_the_sentence_vector():
     assert not any("query_norm" in name for name in quiet.state_dict())
 
 
+@pytest.mark.parametrize("options", [{}, {"level_embeddings": True, "query_norm": True}])
+def test_without_blocks_the_question_alone_decides_and_every_parameter_learns(options):
+    """One that nothing reads would be an error where several devices train."""
+    fusion = make("igva", num_blocks=0, **options)
+    layers, instruction = inputs(fusion)
+    out = fusion(layers, instruction[:1].expand_as(instruction))
+    torch.testing.assert_close(out.weights, out.weights[:1].expand_as(out.weights))
+    (out.features.pow(2).mean() + out.weights[:, 0].sum()).backward()
+    assert [name for name, parameter in fusion.named_parameters() if parameter.grad is None] == []
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("per_patch", [False, True])
 def test_a_temperature_sharpens_and_changes_no_order(per_patch):

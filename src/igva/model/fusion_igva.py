@@ -107,8 +107,10 @@ class WeightAllocator(nn.Module):
         width = config.hidden_size
         self.query_proj = nn.Linear(instruction_dim, width)
         self.query_norm = nn.LayerNorm(instruction_dim) if config.query_norm else nn.Identity()
-        self.key_proj = nn.Linear(vision_dim, width)
-        self.level_embeddings = LevelEmbeddings(num_groups, width) if config.level_embeddings else None
+        # Without blocks nothing reads the descriptors: parameters of theirs would never be trained.
+        self.key_proj = nn.Linear(vision_dim, width) if config.num_blocks else None
+        levels = config.level_embeddings and config.num_blocks
+        self.level_embeddings = LevelEmbeddings(num_groups, width) if levels else None
         self.blocks = nn.ModuleList([AllocatorBlock(width, config.num_heads) for _ in range(config.num_blocks)])
         self.temperature = config.temperature
         self.to_logits = (ZeroLinear if config.uniform_start else nn.Linear)(width, num_groups)
@@ -117,11 +119,12 @@ class WeightAllocator(nn.Module):
     def forward(self, instruction: Tensor, descriptors: Tensor, patches: Tensor) -> Tensor:
         """``s (I, E)``, ``c (I, K, D)``, patches ``(I, K, N, D)`` → ``w (I, K)``, or ``(I, N, K)``; rows sum to 1."""
         query = self.query_proj(self.query_norm(instruction))[:, None]  # (I, 1, A)
-        keys = self.key_proj(descriptors)  # (I, K, A)
-        if self.level_embeddings is not None:
-            keys = self.level_embeddings(keys)
-        for block in self.blocks:
-            query = block(query, keys)
+        if self.key_proj is not None:
+            keys = self.key_proj(descriptors)  # (I, K, A)
+            if self.level_embeddings is not None:
+                keys = self.level_embeddings(keys)
+            for block in self.blocks:
+                query = block(query, keys)
         logits = self.to_logits(query[:, 0])
         if self.patch_logits is not None:
             logits = logits[:, None] + self.patch_logits(query[:, 0], patches)  # (I, N, K)
