@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from igva.imagenet.classes import classes
 from igva.parts.cache import fetch_parts
 from igva.parts.efficientnet import read_classifier
 from igva.parts.shipped import TOWER
-from igva.parts.tower import CONSTANTS, VISION_PARTS, WIDTH, class_vectors
+from igva.parts.tower import CONSTANTS, VISION_PARTS, WIDTH, sentence_vectors
 
 
 def principal_rows(matrix: Tensor, count: int) -> Tensor:
@@ -24,7 +25,7 @@ def principal_rows(matrix: Tensor, count: int) -> Tensor:
 def main() -> None:
     parts = fetch_parts(VISION_PARTS)
     weight, _ = read_classifier(parts["efficientnet"])
-    sentences = class_vectors(parts["instruction"])
+    sentences = sentence_vectors(parts["instruction"], [entry.text for entry in classes()])
     words = principal_rows(sentences - sentences.mean(dim=0), sentences.shape[1] - CONSTANTS)
     save_file({"head": principal_rows(weight, WIDTH), "words": words}, TOWER)
     TOWER.chmod(0o644)  # safetensors writes for the owner alone

@@ -89,7 +89,7 @@ class Readout:
     def __init__(self, train: Path, val: Path):
         self.names = [f"d{n}" for n in DINOV2] + [f"e{n}" for n in EFFICIENTNET]
         with tempfile.TemporaryDirectory() as folder:
-            tower = assemble_vision(fetch_parts(("dinov2", *VISION_PARTS)), DINOV2, EFFICIENTNET)
+            tower = assemble_vision(fetch_parts(("dinov2", *VISION_PARTS)), DINOV2, EFFICIENTNET, ())
             tower.save_pretrained(folder)
             Path(folder, "preprocessor_config.json").write_text(json.dumps(preprocessor()))
             self.model, self.processor = build(

@@ -12,6 +12,7 @@ import igva
 from igva.checkpoints import tiny
 from igva.parts.cache import parts_present
 from igva.train.arguments import load_recipe, recipe_text
+from igva.train.guidance import total_variation
 from igva.train.starting_model import build_from_recipe
 
 needs_parts = pytest.mark.skipif(not parts_present(), reason="the parts are not fetched: igva models fetch tiny")
@@ -56,15 +57,15 @@ def loaded():
 
 @needs_parts
 def test_the_weights_listen_to_the_question(loaded, picture):
-    """One picture, two questions: the weights differ, each row sums to one, no group has it all."""
+    """One picture, two questions: a third of the weight moves and more; each row sums to one."""
     model, processor = loaded
     rows = [
         igva.answer(model, processor, picture(), question, max_new_tokens=1).layer_weights
         for question in ("What color is the background?", "How many cats are there?")
     ]
-    assert rows[0] != rows[1]
+    assert total_variation(*torch.tensor(rows)) > 1 / 3
     for row in rows:
-        assert sum(row) == pytest.approx(1, abs=1e-3) and max(row) < 0.95
+        assert sum(row) == pytest.approx(1, abs=1e-3)
 
 
 @needs_parts

@@ -21,7 +21,10 @@ from igva.seal import contents_fit, seal, sizes_fit
 TRAINED = WEIGHTS / "tiny.safetensors"  # allocator, projector, LoRA: all that was trained
 SETTINGS = WEIGHTS / "tiny.json"  # how the parts are put together: the recipe's model section
 EMBEDDED_TINY = "embedded:tiny"  # what a recipe calls these weights
-DESCRIPTION = "EfficientNet-Lite0 and its words + SmolLM2-135M-Instruct + MiniLM, 256 px, 64 visual tokens, 5 layers"
+DESCRIPTION = (
+    "two EfficientNet-Lite0, for photographs and for drawings, and their words + SmolLM2-135M-Instruct + MiniLM, "
+    "256 px, 64 visual tokens, 8 layers"
+)
 
 
 def tiny_revision() -> str:

@@ -1,4 +1,4 @@
-"""The vision tower of the embedded default: EfficientNet-Lite0 with a layer of words, put together once.
+"""The vision tower of the embedded default: EfficientNet-Lite0 as published and tuned on drawings, put together once.
 
 Letters: ``V`` classes, ``C`` channels of the classifier's last map, ``D`` width of the tower.
 """
@@ -20,6 +20,7 @@ from igva.imagenet.classes import classes
 from igva.model.instruction_encoder import encode_instructions
 from igva.parts.cache import fetch_parts
 from igva.parts.convert import DINOV2_PREPROCESSOR
+from igva.parts.drawings import CLASSES, WEIGHTS, drawing_classes, drawing_state
 from igva.parts.efficientnet import MEAN, STD, read_classifier
 from igva.parts.shipped import TOWER
 from igva.parts.table import PARTS
@@ -28,9 +29,11 @@ from igva.paths import home
 VISION_PARTS = ("efficientnet", "instruction")  # what it is made of: the latter gives the classes' words
 WIDTH, GRID, IMAGE_SIZE = 384, 8, 256
 HEAD, WORDS = 8, 9  # of EfficientNet's layers, the last two
+DRAWINGS = "drawings"  # the encoder tuned on them
 # Which layers the tower has, by readouts (docs/results/tiny-tower.md), which are also why DINOv2 has none in it.
 EFFICIENTNET_LAYERS = (3, 5, 6, HEAD, WORDS)
 STACKED = {"3": 4, "5": 2}  # the maps of stages 3 and 5 are 32 and 16 places to the side
+DRAWING_LAYERS = (5, 7, WORDS)  # of the encoder tuned on drawings; stage 7, for its head would need a matrix of its own
 # Channels of the words layer that are the same at every place. A layer norm behind it divides by what all channels
 # hold together: next to these, what doubt leaves of the words stays little.
 CONSTANTS, CONSTANT = 8, 0.18
@@ -41,9 +44,10 @@ def vision_path() -> Path:
     digest = hashlib.sha256()
     for name in VISION_PARTS:
         digest.update(PARTS[name].revision.encode())
-    settings = [WIDTH, GRID, IMAGE_SIZE, EFFICIENTNET_LAYERS, STACKED, CONSTANTS, CONSTANT]
+    settings = [WIDTH, GRID, IMAGE_SIZE, EFFICIENTNET_LAYERS, DRAWING_LAYERS, STACKED, CONSTANTS, CONSTANT]
     digest.update(repr([settings, classes()]).encode())
-    digest.update(TOWER.read_bytes())
+    for file in (TOWER, WEIGHTS, CLASSES):
+        digest.update(file.read_bytes())
     return home() / "parts" / f"vision-{digest.hexdigest()[:8]}"
 
 
@@ -77,12 +81,13 @@ def assemble_vision(
     parts: dict[str, Path],
     dinov2_layers: Sequence[int] = (),
     efficientnet_layers: Sequence[int] = EFFICIENTNET_LAYERS,
+    drawing_layers: Sequence[int] = DRAWING_LAYERS,
 ) -> Any:
     """The ``EnsembleVisionModel`` of the parts, in float32.
 
     Args:
         parts: the folders of ``VISION_PARTS``, and of dinov2 where layers of it are asked for.
-        dinov2_layers, efficientnet_layers: other layers than the tower's own, for comparisons.
+        dinov2_layers, efficientnet_layers, drawing_layers: other layers than the tower's own, for comparisons.
     """
     from transformers import AutoConfig, AutoModel
 
@@ -104,19 +109,25 @@ def assemble_vision(
                 "patches": 16,
             }
         )
-    encoders.append(
-        {
-            "name": "efficientnet",
-            "config": efficientnet.to_dict(),
-            "layers": list(efficientnet_layers),
-            "image_size": IMAGE_SIZE,
-            "image_mean": [MEAN] * 3,
-            "image_std": [STD] * 3,
-            "layer_names": {str(HEAD): "head", str(WORDS): "words"},
-            "plain": [WORDS],
-            "stack": STACKED,
-        }
-    )
+    for name, layers, count in (
+        ("efficientnet", efficientnet_layers, len(classes())),
+        (DRAWINGS, drawing_layers, len(drawing_classes())),
+    ):
+        if not layers:
+            continue
+        encoders.append(
+            {
+                "name": name,
+                "config": {**efficientnet.to_dict(), "num_classes": count},
+                "layers": list(layers),
+                "image_size": IMAGE_SIZE,
+                "image_mean": [MEAN] * 3,
+                "image_std": [STD] * 3,
+                "layer_names": {str(HEAD): "head", str(WORDS): "words"},
+                "plain": [WORDS],
+                "stack": STACKED,
+            }
+        )
     matrices = load_file(TOWER)
     config = EnsembleVisionConfig(encoders=encoders, hidden_size=WIDTH, grid=GRID, image_size=IMAGE_SIZE)
     model = EnsembleVisionModel(config)
@@ -126,11 +137,15 @@ def assemble_vision(
         if part.name == "dinov2":
             encoder.load_state_dict(AutoModel.from_pretrained(parts["dinov2"], trust_remote_code=False).state_dict())
             continue
-        source = AutoModel.from_pretrained(parts["efficientnet"], trust_remote_code=False)
-        encoder.load_state_dict(source.state_dict(), strict=False)  # it has no words
-        weight, bias = read_classifier(parts["efficientnet"])
-        encoder.words.classifier.load_state_dict({"weight": weight, "bias": bias})
-        encoder.words.vectors.copy_(word_vectors(class_vectors(parts["instruction"]), matrices["words"]))
+        published = AutoModel.from_pretrained(parts["efficientnet"], trust_remote_code=False).state_dict()
+        if part.name == DRAWINGS:
+            state, texts = drawing_state(published), drawing_classes()
+        else:
+            weight, bias = read_classifier(parts["efficientnet"])
+            state = {**published, "words.classifier.weight": weight, "words.classifier.bias": bias}
+            texts = [entry.text for entry in classes()]
+        state["words.vectors"] = word_vectors(sentence_vectors(parts["instruction"], texts), matrices["words"])
+        encoder.load_state_dict(state)
     for adapter, name in zip(adapters, config.layer_names, strict=True):
         if name == "efficientnet.head":
             adapter.matrix.copy_(matrices["head"])
@@ -138,13 +153,13 @@ def assemble_vision(
 
 
 @torch.no_grad()
-def class_vectors(instruction: Path) -> Tensor:
-    """The sentence vector of each class's words, of unit length: ``(V, D)``."""
+def sentence_vectors(instruction: Path, texts: Sequence[str]) -> Tensor:
+    """The sentence vector of each text, of unit length: ``(V, D)``."""
     from transformers import AutoModel, AutoTokenizer
 
     encoder = AutoModel.from_pretrained(instruction, dtype=torch.float32, trust_remote_code=False).eval()
     tokens = AutoTokenizer.from_pretrained(instruction, trust_remote_code=False)(
-        [entry.text for entry in classes()], padding=True, return_tensors="pt"
+        list(texts), padding=True, return_tensors="pt"
     )
     ids, mask = tokens["input_ids"][:, None], tokens["attention_mask"][:, None]  # (V, 1, S)
     return encode_instructions(encoder, ids, mask, pooling="mean", normalize=True)
