@@ -15,7 +15,10 @@ from igva.serve.limits import Limits
 
 from ..conftest import serving, stirred
 
-LAYERS = [f"efficientnet.{layer}" for layer in ("3", "5", "6", "head", "words")]  # tiny's, each a group
+LAYERS = [  # tiny's, each a group
+    *(f"efficientnet.{layer}" for layer in ("3", "5", "6", "head", "words")),
+    *(f"drawings.{layer}" for layer in ("5", "7", "words")),
+]
 WORD, BACKGROUND = "Read the word in the image.", "What color is the background?"
 
 # A file as it comes from outside, dropped or pasted.
@@ -90,7 +93,7 @@ def test_two_questions_side_by_side(page):
     changes = {name: float(value.replace("−", "-")) for name, value in rows}
     assert changes == pytest.approx({name: b[name] - a[name] for name in a}, abs=0.16)
     words = page.text("#difference-words")
-    layer = r"efficientnet\.\w+"
+    layer = r"(efficientnet|drawings)\.\w+"
     assert re.fullmatch(rf"B takes more from {layer} \(\+.* points?\) and less from {layer} \(−.* points?\)\.", words)
 
     page.one(".end").click()
@@ -207,7 +210,7 @@ def test_what_each_layer_looks_at(page):
     page.ask("What is in the picture?")
     page.one("#maps-switch").click()
     page.until(lambda: page.shown("#maps"))
-    assert len(page.all(".thumb")) == 5 and len(page.all(".block")) == 5
+    assert len(page.all(".thumb")) == len(page.all(".block")) == len(LAYERS)
     assert page.text("#stage-name") == "Layer 1 (efficientnet.3)"
     assert page.text("#legend-note").startswith("Activity (how far a patch lies from the mean of all); each layer")
     shares = [line.text for line in page.all(".bracket")]
