@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from transformers import TrainerControl
 
 from igva.cli.main import entry
 from igva.train import run as run_module
@@ -47,10 +49,54 @@ def test_a_stopped_run_goes_on_to_the_same_end(recipe: Any, tmp_path: Path, monk
 
 
 def test_the_second_signal_ends_at_once() -> None:
-    with pytest.raises(KeyboardInterrupt) as stopped, StopOnSignal():
+    with pytest.raises(Stopped, match="stopped at once: go on from the last checkpoint") as stopped, StopOnSignal():
         os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped.value.number == signal.SIGTERM
+
+
+def test_what_another_device_was_told_is_no_signal_of_ones_own(monkeypatch: Any) -> None:
+    """The first signal that comes here afterwards, in the midst of the checkpoint, does not end it at once."""
+    monkeypatch.setattr("igva.train.stopping._largest", lambda number, device: signal.SIGTERM)
+    control = TrainerControl(should_evaluate=True)
+    with pytest.raises(Stopped, match="at step 7"), StopOnSignal() as stop:
+        stop.on_step_end(SimpleNamespace(device="cpu"), SimpleNamespace(global_step=7), control)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert (control.should_save, control.should_training_stop, control.should_evaluate) == (True, True, False)
+
+
+def test_a_signal_between_two_looks_is_not_lost(monkeypatch: Any) -> None:
+    def meanwhile(number: int, device: Any) -> int:
         os.kill(os.getpid(), signal.SIGINT)
-    assert not isinstance(stopped.value, Stopped)
+        return number
+
+    control = TrainerControl()
+    step = SimpleNamespace(device="cpu"), SimpleNamespace(global_step=1), control
+    with pytest.raises(Stopped, match="at step 1"), StopOnSignal() as stop:
+        monkeypatch.setattr("igva.train.stopping._largest", meanwhile)
+        stop.on_step_end(*step)
+        assert not control.should_training_stop
+        monkeypatch.undo()
+        stop.on_step_end(*step)
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopOnSignal():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_who_loads_data_is_not_told() -> None:
+    with StopOnSignal():
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_beside_the_main_thread_nothing_is_caught() -> None:

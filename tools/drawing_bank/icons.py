@@ -113,12 +113,11 @@ CHOSEN_FOR |= {f"icon-park{end}": "icon-park" for end in ("", "-outline", "-soli
 
 @dataclass(frozen=True)
 class Icon:
-    """One icon of a set that shows a name; ``rank`` counts the variants of it that come before."""
+    """One icon of a set that shows a name."""
 
     style: str
     slug: str
     name: str
-    rank: int
 
 
 def usable(style: str, row: dict[str, Any]) -> bool:
@@ -215,7 +214,7 @@ def in_set(style: str, icons: dict[str, Any], variants: int) -> list[Icon]:
             if (name, parent) in parents or _kind(slug) in ways or len(ways) >= variants:
                 continue
             parents.add((name, parent))
-            found.append(Icon(style, slug, name, len(ways)))
+            found.append(Icon(style, slug, name))
             ways.add(_kind(slug))
     return found
 

@@ -97,7 +97,7 @@ class Composer:
         shown, cover = sampled[:, :3], sampled[:, 3:]
         pixels = pixels.index_copy(0, here, pixels[here] * (1 - cover) + shown)
         share = nn.functional.avg_pool2d(filled(cover), 64 // GRID).flatten(1)
-        wins = share >= share.amax(1, keepdim=True).clamp(max=COVERED)
+        wins = (share > 0) & (share >= share.amax(1, keepdim=True).clamp(max=COVERED))
         names = self.classes[self.bank.labels[chosen]][:, None]
         return pixels, owner.index_copy(0, here, torch.where(wins, names, owner[here]))
 

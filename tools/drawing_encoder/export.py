@@ -22,6 +22,9 @@ def export(published: EfficientNetLiteModel, student: nn.Module, names: list[str
         if tensor.is_floating_point()
     }
     small = to_int8(moved | {f"words.classifier.{n}": t for n, t in student.classifier.state_dict().items()})
+    for name in before:
+        if name.endswith("running_var") and bool((before[name] + small[name].float() < 0).any()):
+            raise SystemExit(f"{name}: rounded, a variance is below 0")
     folder.mkdir(parents=True, exist_ok=True)
     save_file(small, folder / WEIGHTS.name, metadata={"format": "pt"})
     (folder / WEIGHTS.name).chmod(0o644)  # safetensors writes for the owner alone

@@ -46,14 +46,23 @@ class Scenes:
         self.pixels: list[torch.Tensor] = []
         self.cells: list[torch.Tensor] = []
         self.count = 0
+        self.failure: Exception | None = None
         if pattern:
             threading.Thread(target=self._follow, daemon=True).start()
 
     def empty(self) -> bool:
-        """Whether there are none yet."""
+        """Whether there are none yet; raises what kept them from being read."""
+        if self.failure is not None:
+            raise self.failure
         return self.count == 0
 
     def _follow(self) -> None:
+        try:
+            self._read()
+        except Exception as failure:  # of whatever kind: who asks next is told
+            self.failure = failure
+
+    def _read(self) -> None:
         done: set[Path] = set()
         with ThreadPoolExecutor(4) as pool:
             while True:

@@ -1,6 +1,7 @@
 """``igva train RECIPE [key=value …]``."""
 
 import argparse
+import sys
 
 HELP = "train a model from a recipe"
 
@@ -15,8 +16,15 @@ def main(args: argparse.Namespace) -> None:
     from igva.train.arguments import load_recipe
 
     recipe = load_recipe(args.recipe, args.overrides)
-    from igva.train.distributed import leave_processes
+    from igva.train.distributed import leave_processes, world_size
     from igva.train.run import run
+    from igva.train.stopping import Stopped
 
-    print(f"finished: {run(recipe, args.resume, name=args.recipe, overrides=args.overrides)}")
+    try:
+        print(f"finished: {run(recipe, args.resume, name=args.recipe, overrides=args.overrides)}")
+    except Stopped as stopped:
+        if world_size() > 1:
+            print(f"igva: {stopped}", file=sys.stderr)
+            leave_processes(128 + stopped.number)
+        raise
     leave_processes()

@@ -30,7 +30,7 @@ def drawing_state(published: dict[str, Tensor], file: Path = WEIGHTS) -> dict[st
     """The published encoder's tensors, each moved by what ships, and the classifier of its words layer."""
     moved = from_int8(load_file(file))
     classifier = {name: moved.pop(name).float() for name in list(moved) if name.startswith("words.")}
-    return classifier | {
-        name: tensor + moved[name].float().view_as(tensor) if name in moved else tensor
-        for name, tensor in published.items()
-    }
+    state = classifier | published
+    for name, difference in moved.items():
+        state[name] = published[name] + difference.float().view_as(published[name])
+    return state

@@ -36,7 +36,7 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def leave_processes() -> None:
+def leave_processes(code: int = 0) -> None:
     """Leave the group, and with it the program: of several processes none comes back from here.
 
     FSDP's and DeepSpeed's caches keep gloo's threads alive. One that still holds a tensor of the last exchange while
@@ -49,7 +49,7 @@ def leave_processes() -> None:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def check_distributed(recipe: Recipe) -> None:

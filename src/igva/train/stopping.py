@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)  # what schedulers send before they ta
 
 
 class Stopped(KeyboardInterrupt):
-    """The run was stopped by a signal; its last checkpoint is complete.
+    """The run was stopped by a signal; the message says what is left of it.
 
     Attributes:
         number: of the signal.
@@ -32,20 +32,23 @@ class StopOnSignal(TrainerCallback):
     """As a context around training: one of ``SIGNALS`` ends the run behind a checkpoint, a second one at once.
 
     Of devices that train together one that is told is enough, and all end at the same step. Outside the main thread,
-    where Python takes no handlers, nothing changes.
+    where Python takes no handlers, nothing changes; nor for a signal that this process was begun to ignore.
 
     Raises:
         Stopped: on leaving the context, where a signal came.
     """
 
     def __init__(self) -> None:
-        self.number = 0  # of the signal, 0: none came
-        self.step = 0  # at which the run ends
+        self.step = 0  # at which the run ends, 0: no signal came
+        self.number = 0  # of the signal that one of the devices got
+        self._told = 0  # of the signal that this process got
+        self._process = os.getpid()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopOnSignal:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in wanted}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
@@ -55,17 +58,20 @@ class StopOnSignal(TrainerCallback):
             raise Stopped(f"stopped at step {self.step}, a checkpoint is written: go on with --resume", self.number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.number:
-            raise KeyboardInterrupt
-        self.number = number
+        if os.getpid() != self._process:  # one that loads data, forked from this one: Ctrl-C reaches it too
+            return
+        if self._told:
+            raise Stopped("stopped at once: go on from the last checkpoint with --resume", number)
+        self._told = number
         # Written past Python's buffers, which may be in use at this very moment.
         os.write(2, b"\nigva: told to stop: a checkpoint after this step, then the end; once more to end at once\n")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.number = _largest(self.number, args.device)
-        if self.number and not control.should_training_stop:
-            self.step = state.global_step
+        number = _largest(self._told, args.device)
+        if number and not control.should_training_stop:
+            self.number, self.step = number, state.global_step
             control.should_save = control.should_training_stop = True
+            control.should_evaluate = False  # whoever sent the signal may not wait that long
 
 
 def _largest(number: int, device: torch.device) -> int:
