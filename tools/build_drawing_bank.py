@@ -15,7 +15,6 @@ each set's licence, author, source and number of files. The sets that test (ever
 archives "-test") are never in it.
 """
 
-import io
 import json
 import multiprocessing
 import sys
@@ -25,11 +24,10 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
-import resvg_py
 from drawing_bank import icons, others
 from drawing_bank.names import core, photographed
 from PIL import Image
-from probe_pack.files import unpacked, write_zip
+from probe_pack.files import encode, rasterise, unpacked, write_zip
 
 SIDE = 112  # pixels of a drawing's longer side
 MOST = {True: 60, False: 30}  # drawings of a name: of the pack's, of others
@@ -40,14 +38,12 @@ ENTRY = 98  # bytes of a file's headers in an archive, without its path, which i
 Job = tuple[str, str, int, int]  # key, SVG text or what others.read understands, width, height
 
 
-def encode(image: Image.Image) -> bytes:
-    """A drawing, cropped to what is visible and its longer side SIDE pixels, as WebP."""
+def scaled(image: Image.Image) -> bytes:
+    """A drawing, its longer side SIDE pixels, as WebP."""
     # Coarse alpha, which no eye sees: in drawings of one ink alpha is nearly all of the file.
     scale = SIDE / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    out = io.BytesIO()
-    image.resize(size, Image.Resampling.LANCZOS).save(out, "WEBP", quality=75, alpha_quality=60, method=4)
-    return out.getvalue()
+    return encode(image.resize(size, Image.Resampling.LANCZOS), method=4, quality=75, alpha_quality=60)
 
 
 def looks(image: Image.Image) -> bytes:
@@ -61,8 +57,7 @@ def draw(job: Job) -> tuple[str, bytes, bytes] | None:
     key, source, width, height = job
     try:
         if source.startswith("<svg"):
-            png = resvg_py.svg_to_bytes(svg_string=source, width=width, height=height, skip_system_fonts=True)
-            image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+            image = rasterise(source, width, height, skip_system_fonts=True)
         else:
             image = others.read(source)
     except (ValueError, OSError):
@@ -71,7 +66,7 @@ def draw(job: Job) -> tuple[str, bytes, bytes] | None:
     if box is None:
         return None
     image = image.crop(box)
-    return key, encode(image), looks(image)
+    return key, scaled(image), looks(image)
 
 
 def collect(

@@ -26,10 +26,11 @@ def main() -> None:
     args = parser.parse_args()
     language, scale = read_trained(args.language / TRAINED_FILE)
     projector, _ = read_trained(args.projector / TRAINED_FILE)
-    kept = {name: value for name, value in language.items() if name.endswith(KEPT)}
-    if args.fusion:
-        kept |= {name: value for name, value in language.items() if name.startswith("fusion.")}
-    joined = projector | kept
+    joined = projector | {
+        name: value
+        for name, value in language.items()
+        if name.endswith(KEPT) or (args.fusion and name.startswith("fusion."))
+    }
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / TRAINED_FILE
     save_file({name: value.contiguous() for name, value in joined.items()}, file, metadata={"lora_scale": repr(scale)})

@@ -16,6 +16,7 @@ pictures takes a minute.
 
 import argparse
 import copy
+import itertools
 import math
 import time
 from pathlib import Path
@@ -74,7 +75,9 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, required=True, help="folder with bank.zip and index.json")
     parser.add_argument("--scenes", default="", help="glob of folders that igva probe build writes")
     parser.add_argument("--seconds", type=float, default=170, help="how long to train")
-    parser.add_argument("--steps", type=int, default=10**9, help="end after so many steps at the latest")
+    parser.add_argument(
+        "--steps", type=int, help="end after so many steps at the latest, and let the rate fall by them"
+    )
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--look", type=Path, help="write the first composed pictures here and end")
@@ -108,12 +111,11 @@ def main() -> None:
     drawn = scenes.Scenes(args.scenes, number, device)
     watched = scenes.Watch(args.watch, number, device) if args.watch else None
     start = last = time.monotonic()
-    for step in range(args.steps):
-        share = (time.monotonic() - start) / args.seconds
-        if share >= 1:
+    for step in itertools.count():
+        spent = (time.monotonic() - start) / args.seconds
+        if spent >= 1 or step == args.steps:
             break
-        if args.steps < 10**9:
-            share = step / args.steps
+        share = step / args.steps if args.steps else spent
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(share, args.lr) * group["scale"]
         pixels, wanted, spelt = composer(args.batch if drawn.empty() else args.batch * 5 // 8)

@@ -232,7 +232,6 @@ def read_icons(folder: Path, style: str) -> dict[str, Any]:
 
 def svg(icons: dict[str, Any], slug: str, side: int) -> tuple[str, int, int]:
     """The text of an icon, and the pixels to draw it with, the longer side ``side``; one-coloured ones are black."""
-    icon: dict[str, Any] = {}
     names = [slug]
     while names[-1] not in icons["icons"]:
         names.append(icons["aliases"][names[-1]]["parent"])

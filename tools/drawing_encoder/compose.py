@@ -93,7 +93,7 @@ class Composer:
         middle = torch.cat([column, row], dim=-1) * 2 / sides + 1 / sides - 1
         loose = (1 / sides - half).clamp_min(0.08 / sides)
         middle = middle + loose * (torch.rand(count, 1, 1, 2, device=device) * 2 - 1)
-        sampled = self._placed(torch.cat([color * cover, cover], dim=1), middle, half, half)
+        sampled = self._placed(torch.cat([color * cover, cover], dim=1), middle, half)
         shown, cover = sampled[:, :3], sampled[:, 3:]
         pixels = pixels.index_copy(0, here, pixels[here] * (1 - cover) + shown)
         share = nn.functional.avg_pool2d(filled(cover), 64 // GRID).flatten(1)
@@ -101,12 +101,12 @@ class Composer:
         names = self.classes[self.bank.labels[chosen]][:, None]
         return pixels, owner.index_copy(0, here, torch.where(wins, names, owner[here]))
 
-    def _placed(self, drawing: Tensor, middle: Tensor, wide: Tensor, high: Tensor, turning: float = 0.35) -> Tensor:
+    def _placed(self, drawing: Tensor, middle: Tensor, half: Tensor) -> Tensor:
         """Drawings on empty pictures: tilted, leaning, wobbly or mirrored by chance."""
         count, device = len(drawing), self.device
-        small = (wide.flatten() * SIDE < drawing.shape[-1] * 0.6)[:, None, None, None]
+        small = (half.flatten() * SIDE < drawing.shape[-1] * 0.6)[:, None, None, None]
         drawing = torch.where(small, nn.functional.avg_pool2d(drawing, 3, 1, 1), drawing)
-        angle = torch.randn(count, 1, 1, 1, device=device) * turning * (uniform(count, 0, 1, device) < 0.4)
+        angle = torch.randn(count, 1, 1, 1, device=device) * 0.35 * (uniform(count, 0, 1, device) < 0.4)
         away = self.rest - middle
         turned = torch.cat(
             [
@@ -115,13 +115,12 @@ class Composer:
             ],
             dim=-1,
         )
-        grid = turned / torch.cat([wide, high], dim=-1)
+        grid = turned / half
         lean = torch.randn(count, 1, 1, 2, device=device) * 0.12 * (uniform(count, 0, 1, device) < 0.3)
         grid = grid / (1 + (grid * lean).sum(-1, keepdim=True)).clamp_min(0.3)
-        if turning > 0.1:
-            mirrored = torch.where(torch.rand(count, 1, 1, 1, device=device) < 0.5, -1.0, 1.0)
-            shaky = (uniform(count, 0, 1, device) < 0.2) * field(count, SIDE, 0.035, device)
-            grid = torch.cat([grid[..., :1] * mirrored, grid[..., 1:]], dim=-1) + shaky
+        mirrored = torch.where(torch.rand(count, 1, 1, 1, device=device) < 0.5, -1.0, 1.0)
+        shaky = (uniform(count, 0, 1, device) < 0.2) * field(count, SIDE, 0.035, device)
+        grid = torch.cat([grid[..., :1] * mirrored, grid[..., 1:]], dim=-1) + shaky
         return nn.functional.grid_sample(drawing, grid, align_corners=False)
 
     def _text(self, pixels: Tensor, owner: Tensor, letters: Tensor, line: int) -> tuple[Tensor, Tensor, Tensor]:

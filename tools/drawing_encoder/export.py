@@ -9,7 +9,7 @@ from torch import nn
 
 from igva.eight_bits import to_int8
 from igva.model.efficientnet_lite import EfficientNetLiteModel
-from igva.parts.drawings import CLASSES, WEIGHTS
+from igva.parts.shipped import DRAWING_CLASSES, DRAWINGS
 
 
 @torch.no_grad()
@@ -26,7 +26,8 @@ def export(published: EfficientNetLiteModel, student: nn.Module, names: list[str
         if name.endswith("running_var") and bool((before[name] + small[name].float() < 0).any()):
             raise SystemExit(f"{name}: rounded, a variance is below 0")
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(small, folder / WEIGHTS.name, metadata={"format": "pt"})
-    (folder / WEIGHTS.name).chmod(0o644)  # safetensors writes for the owner alone
-    (folder / CLASSES.name).write_text(json.dumps(names) + "\n")
-    print(f"{folder / WEIGHTS.name}: {(folder / WEIGHTS.name).stat().st_size / 1e6:.1f} MB, {len(names)} classes")
+    file = folder / DRAWINGS.name
+    save_file(small, file, metadata={"format": "pt"})
+    file.chmod(0o644)  # safetensors writes for the owner alone
+    (folder / DRAWING_CLASSES.name).write_text(json.dumps(names) + "\n")
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, {len(names)} classes")

@@ -12,13 +12,16 @@ import torch
 from PIL import Image
 from torch import nn
 
+from igva.model.processing_igva import pad_to_square
 from igva.probe import pack
 from igva.probe.drawing import SHAPES
 from igva.probe.scenes import BACKDROP, COLORS
 from igva.probe.task_charts import COLUMNS, FIELDS, ROWS, WORDS
 from igva.probe.task_fine import PATTERNS
+from igva.train.imagined_cells import read_photos
+from igva.train.warmup import PHOTOS, read_cells
 
-SIDE = 256
+SIDE, CELLS = 256, 64
 
 
 def vocabulary() -> list[str]:
@@ -31,10 +34,7 @@ def vocabulary() -> list[str]:
 
 def read(path: Path) -> torch.Tensor:
     """A picture, squared on grey → uint8 ``(3, SIDE, SIDE)``."""
-    image = Image.open(path).convert("RGB")
-    side = max(image.size)
-    square = Image.new("RGB", (side, side), (127, 127, 127))
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    square = pad_to_square(Image.open(path).convert("RGB"), (127, 127, 127))
     return torch.from_numpy(np.array(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC))).permute(2, 0, 1)
 
 
@@ -68,14 +68,11 @@ class Scenes:
             while True:
                 for file in sorted(set(self.pattern.parent.glob(f"{self.pattern.name}/cells.json")) - done):
                     done.add(file)
-                    cells = json.loads(file.read_text())
-                    pictures = torch.stack(list(pool.map(read, [file.parent / name for name in cells])))
+                    cells = read_cells(file, file.parent, CELLS)
+                    pictures = torch.stack(list(pool.map(read, cells)))
                     self.pixels.append(pictures.to(self.device))
-                    listed = file.with_name("photos.json")
-                    photos = json.loads(listed.read_text()) if listed.exists() else {}
-                    wanted = [
-                        self._wanted(words, photos.get(name, {}).get("cells", ())) for name, words in cells.items()
-                    ]
+                    photos = read_photos(file.with_name(PHOTOS), file.parent, CELLS)
+                    wanted = [self._wanted(words, photos.get(picture, ())) for picture, words in cells.items()]
                     self.cells.append(torch.tensor(wanted, device=self.device))
                     self.count += len(pictures)
                 time.sleep(2)

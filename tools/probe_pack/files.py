@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import resvg_py
 from PIL import Image
@@ -24,11 +25,10 @@ def unpacked(packages: Path, name: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def rasterise(svg: str, width: int, height: int) -> Image.Image:
+def rasterise(svg: str, width: int, height: int, **options: Any) -> Image.Image:
     """An SVG's text as pixels with alpha; raises ``ValueError`` where it is broken."""
-    return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, height=height)))).convert(
-        "RGBA"
-    )
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=width, height=height, **options)
+    return Image.open(io.BytesIO(bytes(png))).convert("RGBA")
 
 
 def cut_out(image: Image.Image, size: int) -> Image.Image:
@@ -38,10 +38,10 @@ def cut_out(image: Image.Image, size: int) -> Image.Image:
     return image
 
 
-def encode(image: Image.Image, **options: object) -> bytes:
+def encode(image: Image.Image, method: int = 6, **options: object) -> bytes:
     """A picture as WebP."""
     out = io.BytesIO()
-    image.save(out, "WEBP", method=6, **options)
+    image.save(out, "WEBP", method=method, **options)
     return out.getvalue()
 
 

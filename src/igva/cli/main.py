@@ -60,7 +60,7 @@ def entry(argv: list[str] | None = None) -> int:
         print(f"igva: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        print(f"igva: {stopped if str(stopped) else 'stopped'}", file=sys.stderr)
+        print(f"igva: {str(stopped) or 'stopped'}", file=sys.stderr)
         return 128 + getattr(stopped, "number", signal.SIGINT)
     except BrokenPipeError:  # the reader (head, less) went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,4 @@
-"""The tower's second encoder: EfficientNet-Lite0 tuned on drawings, shipped as its difference to the published one.
-
-``tools/train_drawing_encoder.py`` made the weights; what they were trained on stands in the model card.
-"""
+"""The tower's second encoder: EfficientNet-Lite0 tuned on drawings, shipped as its difference to the published one."""
 
 from __future__ import annotations
 
@@ -13,20 +10,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from igva.eight_bits import from_int8
-from igva.parts.shipped import WEIGHTS as SHIPPED
-
-WEIGHTS = SHIPPED / "tiny_drawings.safetensors"
-CLASSES = SHIPPED / "tiny_drawings.json"  # names of things, words, colours: what a cell can show
+from igva.parts.shipped import DRAWING_CLASSES, DRAWINGS
 
 
 def drawing_classes() -> list[str]:
     """The names of its classes, in the order of its outputs."""
-    names: list[str] = json.loads(CLASSES.read_text(encoding="utf-8"))
+    names: list[str] = json.loads(DRAWING_CLASSES.read_text(encoding="utf-8"))
     return names
 
 
 @torch.no_grad()
-def drawing_state(published: dict[str, Tensor], file: Path = WEIGHTS) -> dict[str, Tensor]:
+def drawing_state(published: dict[str, Tensor], file: Path = DRAWINGS) -> dict[str, Tensor]:
     """The published encoder's tensors, each moved by what ships, and the classifier of its words layer."""
     moved = from_int8(load_file(file))
     classifier = {name: moved.pop(name).float() for name in list(moved) if name.startswith("words.")}

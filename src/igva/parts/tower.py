@@ -20,16 +20,16 @@ from igva.imagenet.classes import classes
 from igva.model.instruction_encoder import encode_instructions
 from igva.parts.cache import fetch_parts
 from igva.parts.convert import DINOV2_PREPROCESSOR
-from igva.parts.drawings import CLASSES, WEIGHTS, drawing_classes, drawing_state
+from igva.parts.drawings import drawing_classes, drawing_state
 from igva.parts.efficientnet import MEAN, STD, read_classifier
-from igva.parts.shipped import TOWER
+from igva.parts.shipped import DRAWING_CLASSES, DRAWINGS, TOWER
 from igva.parts.table import PARTS
 from igva.paths import home
 
 VISION_PARTS = ("efficientnet", "instruction")  # what it is made of: the latter gives the classes' words
 WIDTH, GRID, IMAGE_SIZE = 384, 8, 256
 HEAD, WORDS = 8, 9  # of EfficientNet's layers, the last two
-DRAWINGS = "drawings"  # the encoder tuned on them
+PHOTOGRAPHS_ENCODER, DRAWINGS_ENCODER = "efficientnet", "drawings"  # as published, and tuned
 # Which layers the tower has, by readouts (docs/results/tiny-tower.md), which are also why DINOv2 has none in it.
 EFFICIENTNET_LAYERS = (3, 5, 6, HEAD, WORDS)
 STACKED = {"3": 4, "5": 2}  # the maps of stages 3 and 5 are 32 and 16 places to the side
@@ -46,7 +46,7 @@ def vision_path() -> Path:
         digest.update(PARTS[name].revision.encode())
     settings = [WIDTH, GRID, IMAGE_SIZE, EFFICIENTNET_LAYERS, DRAWING_LAYERS, STACKED, CONSTANTS, CONSTANT]
     digest.update(repr([settings, classes()]).encode())
-    for file in (TOWER, WEIGHTS, CLASSES):
+    for file in (TOWER, DRAWINGS, DRAWING_CLASSES):
         digest.update(file.read_bytes())
     return home() / "parts" / f"vision-{digest.hexdigest()[:8]}"
 
@@ -110,8 +110,8 @@ def assemble_vision(
             }
         )
     for name, layers, count in (
-        ("efficientnet", efficientnet_layers, len(classes())),
-        (DRAWINGS, drawing_layers, len(drawing_classes())),
+        (PHOTOGRAPHS_ENCODER, efficientnet_layers, len(classes())),
+        (DRAWINGS_ENCODER, drawing_layers, len(drawing_classes())),
     ):
         if not layers:
             continue
@@ -133,12 +133,12 @@ def assemble_vision(
     model = EnsembleVisionModel(config)
     loaded: Iterable[Any] = model.encoders
     adapters: Iterable[Any] = model.adapters
+    published = AutoModel.from_pretrained(parts["efficientnet"], trust_remote_code=False).state_dict()
     for part, encoder in zip(model.parts, loaded, strict=True):
         if part.name == "dinov2":
             encoder.load_state_dict(AutoModel.from_pretrained(parts["dinov2"], trust_remote_code=False).state_dict())
             continue
-        published = AutoModel.from_pretrained(parts["efficientnet"], trust_remote_code=False).state_dict()
-        if part.name == DRAWINGS:
+        if part.name == DRAWINGS_ENCODER:
             state, texts = drawing_state(published), drawing_classes()
         else:
             weight, bias = read_classifier(parts["efficientnet"])
