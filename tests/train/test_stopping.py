@@ -21,6 +21,14 @@ from igva.train.run import run
 from igva.train.stopping import StopOnSignal, Stopped
 
 
+@pytest.fixture(autouse=True)
+def heard() -> Any:
+    """Whoever began these tests, in the background of a script for instance, may have had Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class AtStepThree(StopOnSignal):
     """The signal comes in the middle of the third step."""
 
