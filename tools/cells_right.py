@@ -16,8 +16,8 @@ from torch.nn import functional
 from transformers.utils import logging
 
 from igva import load
+from igva.train.cells import read_cells, word_embeddings
 from igva.train.feature_cache import LayerCache
-from igva.train.warmup import read_cells, word_embeddings
 
 
 @torch.inference_mode()

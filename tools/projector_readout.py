@@ -19,8 +19,8 @@ import igva
 from igva.eval.photo_suite import photo_questions
 from igva.probe.pack import nouns
 from igva.train.arguments import WarmUpArguments
+from igva.train.cells import word_embeddings
 from igva.train.feature_cache import InstructionCache, LayerCache
-from igva.train.warmup import word_embeddings
 
 BATCH = 32
 QUESTION = "What is in the picture?"

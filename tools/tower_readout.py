@@ -38,9 +38,9 @@ from igva.parts.cache import fetch_parts
 from igva.parts.tower import VISION_PARTS, assemble_vision, preprocessor
 from igva.probe.pack import nouns
 from igva.probe.scenes import COLORS
+from igva.train.cells import DenseLoss, read_cells, word_embeddings
 from igva.train.feature_cache import LayerCache
 from igva.train.imagined_cells import CellImaginer, class_words, read_photos
-from igva.train.warmup import DenseLoss, read_cells, word_embeddings
 
 DINOV2, EFFICIENTNET = [6, 7, 8, 9, 10, 11, 12], [2, 3, 4, 5, 6, 7, 8, 9]
 # name -> groups of layers; the last layer of the last group is the base layer too.

@@ -12,6 +12,7 @@ from igva.errors import UserError
 from igva.model.vision_layers import VisionLayers
 from igva.train import imagined_cells
 from igva.train import run as run_module
+from igva.train.cells import CellTask
 from igva.train.feature_cache import LayerCache
 from igva.train.imagined_cells import CellImaginer, class_words, connected_half, read_photos
 from igva.train.run import run
@@ -58,7 +59,7 @@ def warmed(recipe, data, *more):
     model, processor = build_from_recipe(settings)
     with_words(model)
     set_trainable(model, settings)
-    return warm_up(model, processor, settings, LayerCache(model, processor))
+    return warm_up(model, settings, CellTask(model, processor, settings, LayerCache(model, processor)))
 
 
 def test_imagined_classes_are_learnt(recipe, data, photos):
@@ -81,7 +82,7 @@ def test_photos_need_a_words_layer(recipe, data, photos):
     settings = recipe(*ALIGN, f"data.cells={data / 'cells.json'}", "warm_up.steps=2")
     model, processor = build_from_recipe(settings)
     with pytest.raises(UserError, match=r"the vision tower has no words layer: .*data\.imagined=false"):
-        warm_up(model, processor, settings, LayerCache(model, processor))
+        CellTask(model, processor, settings, LayerCache(model, processor))
 
 
 def test_what_cells_are_called():

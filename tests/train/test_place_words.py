@@ -8,9 +8,9 @@ import torch
 from igva.checkpoints.trained import TRAINED_FILE, read_trained
 from igva.errors import UserError
 from igva.testing import tiny_model, tiny_processor
+from igva.train.cells import word_embeddings
 from igva.train.place_words import PLACES, add_place_words
 from igva.train.run import run
-from igva.train.warmup import word_embeddings
 
 
 def placed(amount, **settings):

@@ -13,6 +13,7 @@ from igva.data.collate import Collator
 from igva.data.dataset import ChatDataset
 from igva.data.sources import read_records
 from igva.errors import UserError
+from igva.train.cells import CellTask
 from igva.train.feature_cache import LayerCache
 from igva.train.run import run
 from igva.train.stages import set_trainable
@@ -320,7 +321,7 @@ def test_warm_up_learns_the_cells(recipe, data):
     model, processor = build_from_recipe(settings)
     before = model.model.language_model.embed_tokens.weight.clone()
     set_trainable(model, settings)
-    figures = warm_up(model, processor, settings, LayerCache(model, processor))
+    figures = warm_up(model, settings, CellTask(model, processor, settings, LayerCache(model, processor)))
     assert figures["warm_up_cells_right"] > 0.8  # chance 25 %
     assert torch.equal(before, model.model.language_model.embed_tokens.weight)
 

@@ -18,8 +18,8 @@ from igva.probe.drawing import SHAPES
 from igva.probe.scenes import BACKDROP, COLORS
 from igva.probe.task_charts import COLUMNS, FIELDS, ROWS, WORDS
 from igva.probe.task_fine import PATTERNS
+from igva.train.cells import PHOTOS, read_cells
 from igva.train.imagined_cells import read_photos
-from igva.train.warmup import PHOTOS, read_cells
 
 SIDE, CELLS = 256, 64
 

@@ -36,10 +36,10 @@ from igva.model.vision_layers import Tap, VisionLayers
 from igva.study.guidance import ANOTHER_TASK, FIXED, UNIFORM
 from igva.study.weights import swaps
 from igva.study.weights_results import OTHER_TASK
+from igva.train.cells import read_cells
 from igva.train.feature_cache import LayerCache
 from igva.train.guidance import total_variation
 from igva.train.question_readout import Readout, SentenceFeatures, endless_batches
-from igva.train.warmup import read_cells
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "optim.max_steps": (-1, math.inf),
     "optim.epochs": (sys.float_info.min, _FINITE),
     "warm_up.temperature": (1e-6, _FINITE),
+    "warm_up.beside": (0, _FINITE),
 }
 _KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a mapping"}
 
@@ -128,7 +129,8 @@ class WarmUpArguments:
     """
 
     steps: int = 0  # 0: off
-    batch_size: int = 16  # pictures of a step
+    beside: float = 0.0  # weight of the same loss beside that of the answers, in every later step of the run
+    batch_size: int = 16  # pictures of a step, in both
     learning_rate: float = 1e-3  # of the projector
     imagined: float = 0.33  # share of the pictures in photos.json, each time one is seen, to imagine a class on
     temperature: float = 0.05  # of the cosine cross-entropy over the words
@@ -321,8 +323,14 @@ def _problem(recipe: Recipe) -> str | None:
     for key in _NOT_WITH_RETROFIT if model.retrofit else ():
         if getattr(model, key) != _default(key):
             return f"model.retrofit takes everything but the fusion from its checkpoint: leave model.{key} out"
-    if recipe.warm_up.steps and not data.cells:
-        return "warm_up needs cell labels: set data.cells, or warm_up.steps=0"
+    if (recipe.warm_up.steps or recipe.warm_up.beside) and not data.cells:
+        return "warm_up needs cell labels: set data.cells, or warm_up.steps=0 and warm_up.beside=0"
+    if recipe.warm_up.beside and not data.cache_features:
+        return "warm_up.beside reads cached features: set data.cache_features=true, or warm_up.beside=0"
+    if recipe.warm_up.beside and recipe.distributed != "ddp":
+        return "warm_up.beside needs the projector whole on each device: set distributed=ddp, or warm_up.beside=0"
+    if recipe.warm_up.beside and "projector" not in recipe.trains():
+        return "warm_up.beside teaches the projector, which this run does not train: add projector to trained"
     if recipe.allocator.steps and not data.cache_features:
         return "the allocator's warm-up reads cached features: set data.cache_features=true, or allocator.steps=0"
     if recipe.allocator.steps and "fusion" not in recipe.trains():

@@ -9,7 +9,7 @@ import torch
 from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
-from igva.train.warmup import word_embeddings
+from igva.train.cells import word_embeddings
 
 PLACES = ("left", "right", "top", "bottom")
 

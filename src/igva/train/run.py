@@ -19,6 +19,7 @@ from igva.files import write_errors
 from igva.model.processing_igva import IgvaProcessor
 from igva.train.allocator_warmup import warm_up_allocator
 from igva.train.arguments import Recipe
+from igva.train.cells import CellTask
 from igva.train.distributed import check_distributed, deepspeed_config, leave_deepspeed, shard, shares, world_size
 from igva.train.inputs import dataset, fill, imagination_for, layer_cache, read_data
 from igva.train.packed_attention import use_packed_attention
@@ -69,9 +70,12 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
     figures = begun.figures
     if recipe.warm_up.place_words:
         add_place_words(model, processor, recipe.warm_up.place_words)
-    if recipe.warm_up.steps and begun.checkpoint is None and layers is not None:
+    cells = None
+    if (recipe.warm_up.steps or recipe.warm_up.beside) and layers is not None:
+        cells = CellTask(model, processor, recipe, layers)
+    if recipe.warm_up.steps and begun.checkpoint is None and cells is not None:
         set_trainable(model, dataclasses.replace(recipe, stage="align", trained=["projector"]))
-        figures = warm_up(model, processor, recipe, layers)
+        figures = warm_up(model, recipe, cells)
     set_trainable(model, recipe)
     if recipe.allocator.steps and begun.checkpoint is None and layers is not None:
         records: Any = data.train  # no stream: its features are never cached
@@ -90,7 +94,7 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
             output.mkdir(parents=True, exist_ok=True)
             report.write(output, figures)
     if recipe.optim.max_steps != 0:
-        figures |= _train(recipe, model, processor, train, validation, begun.checkpoint)
+        figures |= _train(recipe, model, processor, train, validation, cells, begun.checkpoint)
     figures["seconds"] = round(time.time() - start, 1)
     with write_errors(output):
         save_trained(model, output / TRAINED_FILE, lora_scale(recipe.lora), write=state.is_main_process)
@@ -113,7 +117,13 @@ def _learns_text(model: Any) -> bool:
 
 
 def _train(
-    recipe: Recipe, model: Any, processor: IgvaProcessor, samples: Any, validation: Any, checkpoint: Path | None
+    recipe: Recipe,
+    model: Any,
+    processor: IgvaProcessor,
+    samples: Any,
+    validation: Any,
+    cells: CellTask | None,
+    checkpoint: Path | None,
 ) -> dict[str, Any]:
     micro, accumulate = shares(recipe)
     # Devices that train together must all run every module, also those whose batch has no picture; and where the
@@ -131,6 +141,7 @@ def _train(
         eval_dataset=validation,
         data_collator=Collator(processor, recipe.data.pack_tokens, dummy),
         recipe=recipe,
+        cells=cells if recipe.warm_up.beside else None,
         validation=Validation(validation, Collator(processor, dummy=dummy), micro) if validation else None,
     )
     model.train()

@@ -16,6 +16,7 @@ from igva.checkpoints.trained import TRAINED_FILE, restore_trained, save_trained
 from igva.errors import UserError
 from igva.files import write_errors
 from igva.train.arguments import Recipe
+from igva.train.cells import CellTask
 from igva.train.distributed import accept_missing_frozen, restore_optimizer_state, whole_optimizer_state
 from igva.train.figures import Figures
 from igva.train.guidance import GuidanceProbe
@@ -44,15 +45,24 @@ class IgvaTrainer(Trainer):
     Args:
         recipe: the run.
         validation: what ``evaluate`` scores, or None.
+        cells: what ``warm_up.beside`` adds to each step's loss, or None.
 
     Raises:
         UserError: at the first non-finite loss, with the ids of the batch's samples; too many bad pictures.
     """
 
-    def __init__(self, *args: Any, recipe: Recipe, validation: Validation | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        recipe: Recipe,
+        validation: Validation | None = None,
+        cells: CellTask | None = None,
+        **kwargs: Any,
+    ):
         self.recipe = recipe
         super().__init__(*args, **kwargs)
         self.validation = validation
+        self._cells = cells
         self.bad_images: set[str] = set()
         self.images_seen = 0
         self._images_in_step: Tensor | None = None
@@ -141,7 +151,21 @@ class IgvaTrainer(Trainer):
                 self._figures.add_mean("guidance", guided, len(sources))
         # Gradients are averaged over the devices, while this device's loss is its share of a sum.
         loss = outputs.loss * self.args.world_size
+        if self._cells is not None and sources:  # text alone brings no question for a picture
+            loss = loss + self._beside(self._cells, inputs.get("instruction_embeds"), ids)
         return (loss, outputs) if return_outputs else loss
+
+    def _beside(self, cells: CellTask, instructions: Tensor | None, ids: list[str]) -> Tensor:
+        """The loss of cells, this micro-batch's part of a step's; drawn by its samples, so that a resumed run draws
+        the same."""
+        settings, parts = self.recipe.warm_up, self.current_gradient_accumulation_steps
+        seed = f"{self.recipe.optim.seed} {self.state.global_step} {ids[0]}"
+        result = cells.beside(instructions, max(1, settings.batch_size // parts), seed)
+        self._figures.add("cells_loss", result.loss.item() / parts)
+        for name, share in zip(("cells_right", "imagined_right"), result.shares(), strict=True):
+            if share == share:
+                self._figures.add_mean(name, share, 1)
+        return settings.beside * result.loss / parts
 
     def _check_finite(self, loss: Tensor, ids: list[str]) -> None:
         """Stops every device at the first loss that is not a number, with the ids of the samples behind it."""
