@@ -3,10 +3,11 @@
     python benchmarks/serve_attacked.py [--model tiny] [--minutes 10] [--quiet-minutes 1] [--json]
 
 Starts a server of its own. A quiet client asks a few questions over and over, about pictures and without, and /health
-in between: first alone, then while another client misbehaves (`KINDS`, one after the other in random order, some held
-open meanwhile), then alone again. Every answer must be the one that was given before the attack. Exit code 1 if a
-promise is broken: an answer differs or is missing, the server fails on anything (5xx), the neighbour's slowest answer
-is more than 3 times its slowest alone, or the server's memory (resident set, Linux) is not back within 5 %.
+in between: first alone, then while another client, a process of its own, misbehaves (`KINDS`, one after the other in
+random order, some held open meanwhile), then alone again. Every answer must be the one that was given before the
+attack. Exit code 1 if a promise is broken: an answer differs or is missing, the server fails on anything (5xx), the
+neighbour's slowest answer is more than 3 times its slowest alone, or the server's memory (resident set, Linux) is not
+back within 5 %.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import argparse
 import base64
 import io
 import json
+import multiprocessing
+import queue
 import random
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -218,17 +220,41 @@ KINDS = [
 ]
 
 
-def misbehave(one: Misbehaviour, over: threading.Event, met: Counter[tuple[str, str]]) -> None:
-    """Every kind in turn, in an order that changes, until it is over."""
+def misbehave(url: str, over: Any, met: Any) -> None:
+    """Every kind in turn, in an order that changes, until it is over; ``met`` is a queue of what was met."""
+    one = Misbehaviour(url)
     order: list[str] = []
     while not over.is_set():
         order = order or random.sample(KINDS, len(KINDS))
         kind = order.pop()
         try:
-            met[kind, str(getattr(one, kind)())] += 1
+            met.put((kind, str(getattr(one, kind)())))
         except (httpx.HTTPError, OSError) as error:  # hung up on, as it deserves
-            met[kind, type(error).__name__] += 1
+            met.put((kind, type(error).__name__))
     one.hold([])
+
+
+class Attack:
+    """A client that misbehaves, as a process: what it does must not hold up the neighbour's."""
+
+    def __init__(self, url: str):
+        context = multiprocessing.get_context("spawn")
+        self._over, self._queue = context.Event(), context.Queue()
+        self._process = context.Process(target=misbehave, args=(url, self._over, self._queue))
+        self._process.start()
+        self._met: Counter[tuple[str, str]] = Counter()
+
+    def met(self) -> Counter[tuple[str, str]]:
+        """How often each kind got what, so far."""
+        with suppress(queue.Empty):
+            while True:
+                self._met[self._queue.get(timeout=0.01)] += 1
+        return self._met
+
+    def end(self) -> None:
+        self._over.set()
+        while self._process.is_alive():
+            self.met()
 
 
 def settled_mb(pid: int, most: float) -> float:
@@ -249,17 +275,14 @@ def measure(model: str, minutes: float, quiet_minutes: float) -> dict[str, Any]:
             end = time.monotonic() + 60 * quiet_minutes
             alone = neighbour.ask_until(lambda: time.monotonic() > end)
             before = resident_mb(server.pid)
-            met: Counter[tuple[str, str]] = Counter()
-            over = threading.Event()
-            attack = threading.Thread(target=misbehave, args=(Misbehaviour(url), over, met))
-            attack.start()
+            attack = Attack(url)
             start = time.monotonic()
             beside = neighbour.ask_until(
-                lambda: time.monotonic() > start + 60 * minutes and {kind for kind, _ in met} == set(KINDS)
+                lambda: time.monotonic() > start + 60 * minutes and {kind for kind, _ in attack.met()} == set(KINDS)
             )
             during = resident_mb(server.pid)
-            over.set()
-            attack.join()
+            attack.end()
+            met = attack.met()
             after = neighbour.ask_until(lambda: True)
             memory = settled_mb(server.pid, before * MEMORY)
         finally:

@@ -129,6 +129,23 @@ def test_large_ones_take_turns_and_small_ones_do_not():
     asyncio.run(story())
 
 
+def test_large_ones_arrive_at_a_pace_and_small_ones_at_once():
+    """Together: however many there are, so that receiving leaves time for answering."""
+
+    async def story():
+        room, loop = Room(Limits(body_seconds=0.3)), asyncio.get_running_loop()
+        room.intake.burst, room.intake.rate = 4 * 2**20, 8 * 2**20
+        start = loop.time()
+        large = [asyncio.create_task(take(room.enter(parts(*[2**20] * 6), None))) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        assert await take(room.enter(parts(*[100] * 50), None)) == 200
+        assert loop.time() - start < 0.2
+        assert [await task for task in large] == [200] * 3  # what it waits is not time that it took
+        assert loop.time() - start > 0.8
+
+    asyncio.run(story())
+
+
 def test_a_neighbour_of_many_that_send_much_and_never_end(small):
     limits = replace(LIMITS, bodies_bytes=2**20)
     with serving(create_app(*small, Settings("small", limits=limits)), limits) as url:

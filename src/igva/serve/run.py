@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import uvicorn
 
@@ -10,6 +11,11 @@ from igva.errors import UserError
 from igva.serve.connections import ACCEPT_AT_ONCE, protocol_for
 from igva.serve.guard import App
 from igva.serve.limits import Limits
+
+# Seconds that a thread which runs Python may keep the interpreter while another waits for it. The engine's thread gives
+# it away at every operation of torch, hundreds for a token: by Python's own 5 ms, a token takes seconds where another
+# thread is at work (docs/security.md).
+SWITCH_SECONDS = 1e-4
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -59,5 +65,6 @@ def run(app: App, listener: socket.socket, limits: Limits | None = None) -> None
     """Serve until SIGINT or SIGTERM."""
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    sys.setswitchinterval(SWITCH_SECONDS)
     print(f"igva serves on http://{shown}:{port} (stop with Ctrl-C)", flush=True)
     server(app, limits=limits).run(sockets=[listener])
