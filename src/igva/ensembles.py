@@ -232,12 +232,12 @@ def _maps(where: str, part: EncoderConfig) -> list[tuple[int, int]]:
 
 def _resolved(where: str, layers: Sequence[int], depth: int) -> list[int]:
     try:
-        found = [resolve_layer(layer, depth) for layer in layers]
+        numbers = [resolve_layer(layer, depth) for layer in layers]
     except ValueError:
-        found = [0]
-    if 0 in found:
+        numbers = [0]
+    if 0 in numbers:
         raise UserError(f"layers of {where} are {list(layers)}: choose from 1 to {depth}, or -1 to {-depth}")
-    return found
+    return numbers
 
 
 def pixel_settings(

@@ -99,9 +99,9 @@ def new_folder(target: Path, is_good: Callable[[Path], bool]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_stale(place: Path) -> None:
+def remove_stale(folder: Path) -> None:
     """Temporary folders of processes that were killed; younger ones may be in use."""
-    for path in place.glob(".*-*"):
+    for path in folder.glob(".*-*"):
         try:
             if path.is_dir() and time.time() - path.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)

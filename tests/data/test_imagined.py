@@ -25,7 +25,7 @@ def layers(pictures=1, dtype=torch.float32):
 def record(imagined=None, images=("a.png",), name="r"):
     entry = {"conversations": [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "It."}]}
     entry |= {} if imagined is None else {"imagined": imagined}
-    return record_from(entry, list(images), place="here", name=name, source="s")
+    return record_from(entry, list(images), where="here", name=name, source="s")
 
 
 def test_only_these_cells_of_the_words_layer_change():

@@ -18,7 +18,7 @@ def record(name, picture, turns=1, source="a", value="<image>\nwhat {n}?"):
         text = value.format(n=f"{name}{number}") if number == 0 and images else f"what {name}{number}?"
         chat += [{"from": "human", "value": text}, {"from": "gpt", "value": f"{name}{number}!"}]
     entry = {"id": name, "conversations": chat, "choices": ["x"]}
-    return record_from(entry, images, place="here", name=name, source=source)
+    return record_from(entry, images, where="here", name=name, source=source)
 
 
 def pairs(records: list[Record]) -> Counter:

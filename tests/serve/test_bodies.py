@@ -4,13 +4,16 @@ import asyncio
 import json
 import select
 import socket
+import threading
+import time
 from dataclasses import replace
 
 import httpx
 import pytest
 
 from igva.serve.app import Settings, create_app
-from igva.serve.bodies import SMALL, Room
+from igva.serve.bodies import LARGE, SMALL, Room
+from igva.serve.completions import Completions, Conversation
 from igva.serve.failure import Refusal
 from igva.serve.limits import Limits
 
@@ -129,23 +132,6 @@ def test_large_ones_take_turns_and_small_ones_do_not():
     asyncio.run(story())
 
 
-def test_large_ones_arrive_at_a_pace_and_small_ones_at_once():
-    """Together: however many there are, so that receiving leaves time for answering."""
-
-    async def story():
-        room, loop = Room(Limits(body_seconds=0.3)), asyncio.get_running_loop()
-        room.intake.burst, room.intake.rate = 4 * 2**20, 8 * 2**20
-        start = loop.time()
-        large = [asyncio.create_task(take(room.enter(parts(*[2**20] * 6), None))) for _ in range(3)]
-        await asyncio.sleep(0.01)
-        assert await take(room.enter(parts(*[100] * 50), None)) == 200
-        assert loop.time() - start < 0.2
-        assert [await task for task in large] == [200] * 3  # what it waits is not time that it took
-        assert loop.time() - start > 0.8
-
-    asyncio.run(story())
-
-
 def test_a_neighbour_of_many_that_send_much_and_never_end(small):
     limits = replace(LIMITS, bodies_bytes=2**20)
     with serving(create_app(*small, Settings("small", limits=limits)), limits) as url:
@@ -170,3 +156,38 @@ def test_a_neighbour_of_many_that_send_much_and_never_end(small):
         assert httpx.get(f"{url}/health", timeout=5).status_code == 200
         for client in slow:
             client.close()
+
+
+def test_a_large_one_has_its_turn_until_the_model_has_read_it(small, monkeypatch):
+    """So that of many whose senders leave few are made ready; small ones go past."""
+    told, opened = [], threading.Event()
+    begin, start = Completions.begin, Conversation.start
+
+    def name(request):
+        return request.chat()[0]["content"][-1]["text"]
+
+    async def begun(self, request):
+        told.append(f"begin {name(request)}")
+        return await begin(self, request)
+
+    async def started(self):
+        while name(self.request) != "small" and not opened.is_set():
+            await asyncio.sleep(0.01)
+        told.append(f"read {name(self.request)}")
+        await start(self)
+
+    monkeypatch.setattr(Completions, "begin", begun)
+    monkeypatch.setattr(Conversation, "start", started)
+    bodies = {each: chat(each, data_url(noise(0, 640))) for each in ("one", "two")}
+    assert all(len(json.dumps(body)) > LARGE for body in bodies.values())
+    with serving(create_app(*small, Settings("small", limits=LIMITS))) as url:
+        clients = [threading.Thread(target=ask, args=(url, body)) for body in bodies.values()]
+        for client in clients:
+            client.start()
+            time.sleep(0.3)
+        assert ask(url, chat("small", data_url(noise()))).status_code == 200
+        assert told == ["begin one", "begin small", "read small"]
+        opened.set()
+        for client in clients:
+            client.join(60)
+    assert told[3:] == ["read one", "begin two", "read two"]

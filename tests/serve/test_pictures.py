@@ -17,6 +17,7 @@ from igva.serve.fetch import Fetcher
 from igva.serve.limits import Limits
 from igva.serve.local_files import LocalFiles
 from igva.serve.pictures import Picture, PictureSource
+from igva.serve.strict_json import PIECE
 
 from .conftest import data_url, noise, png
 
@@ -119,6 +120,18 @@ def test_data_urls_come_in_two_forms():
     assert asyncio.run(source().get(plain)).data == noise()
     upper = "DATA:image/png;BASE64," + base64.b64encode(noise()).decode()
     assert asyncio.run(source().get(upper)).data == noise()
+
+
+def test_base64_of_more_than_one_piece():
+    """It is decoded piece by piece, and still one text: padding stands at its end alone, white space anywhere."""
+    data = noise(size=200)
+    text = base64.b64encode(data).decode()
+    assert len(text) > 2 * PIECE
+    for broken_up in (text, "\n".join(text[i : i + 76] for i in range(0, len(text), 76))):
+        assert asyncio.run(source().get(f"data:image/png;base64,{broken_up}")).data == data
+    for wrong in (text[: PIECE - 1] + "=" + text[PIECE:], text[: PIECE + 3] + "=" * 2 + text[PIECE + 5 :], text[:-1]):
+        with pytest.raises(Refusal, match="not valid base64"):
+            asyncio.run(source().get(f"data:image/png;base64,{wrong}"))
 
 
 def test_pictures_that_decode_differently_have_different_keys():

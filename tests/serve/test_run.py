@@ -1,5 +1,6 @@
 """What the server's process is set to before it listens."""
 
+import socket
 import sys
 import threading
 import time
@@ -8,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from igva.serve import run
+
+from .conftest import serving
 
 
 @pytest.fixture
@@ -39,3 +42,22 @@ def test_who_gives_the_interpreter_away_has_it_back_at_once(running):
     over.set()
     busy.join()
     assert took < 0.7
+
+
+def test_hundreds_at_once_are_all_let_in():
+    """Also while the server is busy: where there is no room to wait in, a client tries again only a second later."""
+
+    async def busy(scope, receive, send):
+        if scope["type"] == "http":
+            time.sleep(2)
+
+    with serving(busy) as url:
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        first = socket.create_connection(address)
+        first.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.2)
+        start = time.perf_counter()
+        clients = [socket.create_connection(address, 10) for _ in range(300)]
+        assert time.perf_counter() - start < 0.9
+        for client in [first, *clients]:
+            client.close()

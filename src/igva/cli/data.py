@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
 
     if args.max_length < 1:
         raise UserError(f"--max-length is {args.max_length}: at least 1 is expected")
-    found = verify(
+    findings = verify(
         args.data,
         scan(args.data, args.image_root),
         processor=load_processor(args.model) if args.model else None,
@@ -51,16 +51,16 @@ def main(args: argparse.Namespace) -> None:
         max_length=args.max_length,
     )
     if args.json:
-        print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        print(json.dumps(findings.to_json(), indent=2, ensure_ascii=False))
     else:
-        for line in table(found):
+        for line in table(findings):
             print(line)
     if args.plot:
         from igva.data.verify_plot import plot_findings
 
-        plot_findings(found, Path(args.plot))
-    if found.broken() or not found.samples:
-        raise UserError(summary(found))
+        plot_findings(findings, Path(args.plot))
+    if findings.broken() or not findings.samples:
+        raise UserError(summary(findings))
 
 
 def load_processor(name_or_path: str) -> IgvaProcessor:

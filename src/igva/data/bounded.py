@@ -73,8 +73,8 @@ def whole_text(path: Path) -> bytes:
     parts = []
     with path.open("rb") as file:
         while part := file.read(CHUNK):
-            if (place := part.find(b"\0")) >= 0:
-                raise UserError(f"{path}: byte {file.tell() - len(part) + place} is zero: it is no text")
+            if (offset := part.find(b"\0")) >= 0:
+                raise UserError(f"{path}: byte {file.tell() - len(part) + offset} is zero: it is no text")
             parts.append(part)
     return b"".join(parts)
 
@@ -118,13 +118,13 @@ class BoundedFile(io.RawIOBase):
     def tell(self) -> int:
         return self._place
 
-    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if self._unpacked_left is None:
-            self._place = self._file.seek(place, whence)
+            self._place = self._file.seek(offset, whence)
             return self._place
-        if whence != io.SEEK_SET or place < self._place:
+        if whence != io.SEEK_SET or offset < self._place:
             raise io.UnsupportedOperation("what is compressed is read from front to back")
-        while self._place < place and self._take(min(place - self._place, CHUNK)):
+        while self._place < offset and self._take(min(offset - self._place, CHUNK)):
             pass
         return self._place
 

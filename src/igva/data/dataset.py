@@ -144,9 +144,9 @@ class ChatStream(IterableDataset[Sample]):
         random.Random(f"{self.seed} {self.epoch}").shuffle(shards)
         by_record = len(shards) < workers
         records = (
-            ((number, place), record)
+            ((number, row), record)
             for number, shard in (shards if by_record else shards[worker::workers])
-            for place, record in enumerate(strict(scan_shard(shard)))
+            for row, record in enumerate(strict(scan_shard(shard)))
             if self.imagined or FIELD not in record.extra
         )
         first = self.rank * workers + worker if by_record else self.rank

@@ -53,7 +53,7 @@ def scan_hf(source: str, image_root: str | Path | None = None) -> Scan:
     name = path.stem or path.resolve().name
     for row, (entry, images) in enumerate(zip(texts, pictures, strict=True)):
         try:
-            yield record_from(entry, images, place=f"{source}, row {row}", name=str(row), source=name)
+            yield record_from(entry, images, where=f"{source}, row {row}", name=str(row), source=name)
         except UserError as error:
             yield error
 

@@ -84,8 +84,8 @@ class Imagination:
     """
 
     def __init__(self, taps: Sequence[Tap], layer: int, vectors: Tensor):
-        self.places = [place for place, tap in enumerate(taps) if tuple(tap) == (layer,)]
-        if not self.places:
+        self.taps = [number for number, tap in enumerate(taps) if tuple(tap) == (layer,)]
+        if not self.taps:
             raise UserError(
                 f"the samples imagine classes, but no group of the fusion is the words layer ({layer}) alone: "
                 f"{REMEDY}, or name the group in model.fusion_kwargs"
@@ -131,10 +131,10 @@ class Imagination:
         """
         patches, descriptors = layers.patches.clone(), layers.descriptors.clone()
         cells = torch.tensor(imagined.cells)
-        for place in self.places:
-            own = patches[:, place, cells].float()  # (I, cells, D)
+        for tap in self.taps:
+            own = patches[:, tap, cells].float()  # (I, cells, D)
             change = imagined.share * (self.vectors[imagined.number] - own)
-            patches[:, place, cells] = (own + change).to(patches.dtype)
-            moved = descriptors[:, place].float() + change.sum(dim=1) / patches.shape[2]
-            descriptors[:, place] = moved.to(descriptors.dtype)
+            patches[:, tap, cells] = (own + change).to(patches.dtype)
+            moved = descriptors[:, tap].float() + change.sum(dim=1) / patches.shape[2]
+            descriptors[:, tap] = moved.to(descriptors.dtype)
         return VisionLayers(patches, descriptors)

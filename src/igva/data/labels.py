@@ -98,7 +98,7 @@ def _tokenize(
     """
     special = not processor.starts_with_bos(text)
     ids, characters = processor.tokenize(text, typed, add_special_tokens=special)
-    inside = {place for start, end in characters for place in range(start + 1, end)}
+    inside = {character for start, end in characters for character in range(start + 1, end)}
     cuts = sorted(inside.intersection(edge for span in spans for edge in span))
     if not cuts:
         return ids, characters

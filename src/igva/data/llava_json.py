@@ -37,11 +37,11 @@ def scan_llava(path: Path, image_root: str | Path | None = None) -> Scan:
         if isinstance(entry, UserError):
             yield entry
             continue
-        place = f"{path}, sample {number}"
+        where = f"{path}, sample {number}"
         try:
-            check_entry(entry, place)
-            images = [root / name for name in image_names(entry, place)]
-            yield record_from(entry, images, place=place, name=str(number), source=path.stem)
+            check_entry(entry, where)
+            images = [root / name for name in image_names(entry, where)]
+            yield record_from(entry, images, where=where, name=str(number), source=path.stem)
         except UserError as error:
             yield error
     if number < 0:

@@ -197,7 +197,7 @@ def conversation_questions(
     images = [path.parent / name for name in image_names(entry, where)]
     if len(images) != 1:
         return []
-    record = record_from(entry, images, place=where, name=str(number), source=path.stem)
+    record = record_from(entry, images, where=where, name=str(number), source=path.stem)
     return _record_questions(record, where, category_field)
 
 

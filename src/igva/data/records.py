@@ -52,23 +52,23 @@ def strict(scan: Iterable[Record | UserError]) -> Iterator[Record]:
         yield item
 
 
-def record_from(entry: Any, images: Sequence[ImageSource], *, place: str, name: str, source: str) -> Record:
+def record_from(entry: Any, images: Sequence[ImageSource], *, where: str, name: str, source: str) -> Record:
     """Check one entry and make it a record.
 
     Args:
         entry: what the file holds: turns under ``conversations`` or ``messages``, each either LLaVA's
             (``from``, ``value``) or OpenAI's (``role``, ``content``: a string, or a list of text and image parts).
         images: its pictures.
-        place: where it stands, for messages.
+        where: it stands, for messages.
         name, source: stand in for its ``id`` and its ``source`` or ``task`` where it has none.
 
     Raises:
         UserError: no turns, roles out of order, or placeholders and pictures that differ in number.
     """
-    check_entry(entry, place)
+    check_entry(entry, where)
     identity = _first(entry, ("id",))
     name = name if identity is None else str(identity)
-    where = f"{place} (id {name})"
+    where = f"{where} (id {name})"
     turns = _first(entry, TURN_KEYS)
     if not isinstance(turns, list) or not turns:
         raise UserError(f"{where}: it has no conversations")
@@ -84,13 +84,13 @@ def record_from(entry: Any, images: Sequence[ImageSource], *, place: str, name: 
     return Record(name, chat, tuple(images), str(_first(entry, ("source", "task")) or source), extra)
 
 
-def check_entry(entry: Any, place: str) -> None:
+def check_entry(entry: Any, where: str) -> None:
     """Raise ``UserError`` unless an entry is an object."""
     if not isinstance(entry, dict):
-        raise UserError(f"{place}: an object is expected, not a {type(entry).__name__}")
+        raise UserError(f"{where}: an object is expected, not a {type(entry).__name__}")
 
 
-def image_names(entry: dict[str, Any], place: str) -> list[str]:
+def image_names(entry: dict[str, Any], where: str) -> list[str]:
     """The file names an entry gives for its pictures.
 
     Raises:
@@ -99,7 +99,7 @@ def image_names(entry: dict[str, Any], place: str) -> list[str]:
     names = _first(entry, IMAGE_KEYS) or []
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise UserError(f"{place}: its image is neither a file name nor a list of file names")
+        raise UserError(f"{where}: its image is neither a file name nor a list of file names")
     return names
 
 

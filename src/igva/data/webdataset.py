@@ -117,11 +117,11 @@ def _members(path: Path, key_of: Callable[[str], tuple[str | None, str | None]])
     with BoundedFile(path) as file:
         file.allow(HEADER_BYTES)
         with tarfile.open(fileobj=file, mode="r:") as tar:
-            last, together, place = None, 0, -1
+            last, together, offset = None, 0, -1
             while (member := tar.next()) is not None:
-                if tar.offset <= place or member.size < 0:  # or it would be read for ever
+                if tar.offset <= offset or member.size < 0:  # or it would be read for ever
                     raise tarfile.ReadError("a member of negative length")
-                place = tar.offset
+                offset = tar.offset
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps them all
                 key, suffix = key_of(member.name)
                 if member.isreg() and not _META.match(member.name):
@@ -141,21 +141,21 @@ def _members(path: Path, key_of: Callable[[str], tuple[str | None, str | None]])
 def _record(sample: dict[str, Any], path: Path, source: str) -> Record:
     """One sample of the library: ``__key__``, and the bytes of each member under its suffix."""
     key = sample["__key__"]
-    place = f"{path}, sample {key}"
+    where = f"{path}, sample {key}"
     if "json" not in sample:
-        raise UserError(f"{place}: it has no {key}.json: each sample needs one")
+        raise UserError(f"{where}: it has no {key}.json: each sample needs one")
     try:
         entry = json.loads(sample["json"].decode())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: {key}.json is not valid JSON") from error
-    check_entry(entry, place)
+        raise UserError(f"{where}: {key}.json is not valid JSON") from error
+    check_entry(entry, where)
     suffixes = [suffix for suffix in sample if suffix.rpartition(".")[2] in _IMAGE_SUFFIXES]
-    ordered = _named(image_names(entry, place), key, suffixes, place)
+    ordered = _named(image_names(entry, where), key, suffixes, where)
     images = [StoredImage.of(f"{path}/{key}.{suffix}", sample[suffix]) for suffix in ordered]
-    return record_from(entry, images, place=place, name=key, source=source)
+    return record_from(entry, images, where=where, name=key, source=source)
 
 
-def _named(names: list[str], key: str, suffixes: list[str], place: str) -> list[str]:
+def _named(names: list[str], key: str, suffixes: list[str], where: str) -> list[str]:
     """The picture members in the order in which the entry names them.
 
     Where it names none of them (what the pictures were called before they were packed), in the order of their numbers.
@@ -166,7 +166,7 @@ def _named(names: list[str], key: str, suffixes: list[str], place: str) -> list[
         return sorted(suffixes, key=_by_numbers)
     if None in found:
         missing = names[found.index(None)]
-        raise UserError(f"{place}: there is no picture {missing} in the shard: pack it, or fix its name")
+        raise UserError(f"{where}: there is no picture {missing} in the shard: pack it, or fix its name")
     return [suffix for suffix in found if suffix]
 
 

@@ -126,15 +126,15 @@ class _Runner:
         start = time.perf_counter()
         self.model.answers.open(folder / ANSWERS, settings)
         try:
-            found = _evaluate(self.model, self.catalog, config, self.settings["limit"], folder)
+            results = _evaluate(self.model, self.catalog, config, self.settings["limit"], folder)
         except Exception as error:
             (folder / "error.txt").write_text(_trace(error))
             return {**head, "missing": self._reason(error, config)}
         finally:
             self.model.answers.close()
-        samples = found["samples"][benchmark.task]
+        samples = results["samples"][benchmark.task]
         _write_samples(folder / SAMPLES, samples)
-        head["metrics"] = _metrics(found["results"][benchmark.task])
+        head["metrics"] = _metrics(results["results"][benchmark.task])
         head["missing"] = head["missing"] or _unusable(benchmark, head["metrics"], samples)
         result = {
             **head,
@@ -168,7 +168,7 @@ def _evaluate(model: Igva, catalog: Tasks, config: dict[str, Any], limit: int | 
 
     arguments = SimpleNamespace(output_path=str(folder), process_with_media=True, reasoning_tags=None)
     with _log(folder / "log.txt"):
-        found: dict[str, Any] = simple_evaluate(
+        results: dict[str, Any] = simple_evaluate(
             model=model,
             tasks=[dict(config)],
             task_manager=catalog.manager,
@@ -178,7 +178,7 @@ def _evaluate(model: Igva, catalog: Tasks, config: dict[str, Any], limit: int | 
             cli_args=arguments,
             process_docs_parallel=1,  # scorers change their documents and modules: one after the other
         )
-    return found
+    return results
 
 
 def _quiet_environment() -> None:
@@ -224,9 +224,9 @@ def _identity(model: str) -> dict[str, Any]:
     return {"name": model, "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]}
 
 
-def _metrics(found: dict[str, Any]) -> dict[str, float]:
+def _metrics(results: dict[str, Any]) -> dict[str, float]:
     """``{"exact_match,none": 0.5, "alias": …}`` → ``{"exact_match": 0.5}``, without the errors of the mean."""
-    named = {key.split(",")[0]: value for key, value in found.items() if "," in key}
+    named = {key.split(",")[0]: value for key, value in results.items() if "," in key}
     numbers = {k: v for k, v in named.items() if isinstance(v, (int, float)) and "_stderr" not in k}
     return {key: float(value) for key, value in numbers.items()}
 

@@ -13,14 +13,14 @@ def by_category(benchmarks: Sequence[Benchmark], results: dict[str, dict[str, An
 
     A category with a missing score has no mean: one over the rest could not be compared with anybody else's.
     """
-    found = {}
+    categories = {}
     for category in (*CATEGORIES, UNSORTED):
         members = [_line(b, results[b.task]) for b in benchmarks if b.category == category]
         if members:
             percent = [member["percent"] for member in members]
             whole = None not in percent
-            found[category] = {"mean": round(sum(percent) / len(percent), 2) if whole else None, "tasks": members}
-    return found
+            categories[category] = {"mean": round(sum(percent) / len(percent), 2) if whole else None, "tasks": members}
+    return categories
 
 
 def _line(benchmark: Benchmark, result: dict[str, Any]) -> dict[str, Any]:

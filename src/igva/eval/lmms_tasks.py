@@ -119,15 +119,15 @@ def _no_scores(doc: Any, results: Any) -> dict[str, Any]:
 
 
 def _task_files(folder: Path) -> dict[str, dict[str, Any]]:
-    found = {}
+    configs = {}
     for path in sorted(folder.rglob("*.yaml")):
         try:
             config = load_yaml_config(str(path), mode="full")
         except Exception as error:  # YAML, an import in a module beside it, a missing include
             raise UserError(f"{path}: {' '.join(str(error).split())}") from error
         if isinstance(config, dict) and isinstance(config.get("task"), str):
-            found[config["task"]] = config
-    return found
+            configs[config["task"]] = config
+    return configs
 
 
 def _plain(value: Any) -> Any:

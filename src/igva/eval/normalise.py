@@ -47,9 +47,9 @@ _CONTRACTIONS = (
     "you're you've"
 )
 _APOSTROPHES = {  # any one apostrophe may be missing
-    word[:place] + word[place + 1 :]: word
+    word[:index] + word[index + 1 :]: word
     for word in _CONTRACTIONS.split()
-    for place, letter in enumerate(word)
+    for index, letter in enumerate(word)
     if letter == "'"
 }
 

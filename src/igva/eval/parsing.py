@@ -53,14 +53,14 @@ def option(text: str, choices: Sequence[str]) -> int | None:
     for pattern in patterns:
         if match := re.fullmatch(pattern, text, re.DOTALL):
             return letters.index(match[1].upper())
-    found = [i for i, name in enumerate(names) if name and f" {name} " in f" {said} "]
+    named = [i for i, name in enumerate(names) if name and f" {name} " in f" {said} "]
     # "polar bear" names "bear" too: the longer one is meant
-    found = [i for i in found if not any(j != i and f" {names[i]} " in f" {names[j]} " for j in found)]
-    if len(found) == 1:
-        return found[0]
+    named = [i for i in named if not any(j != i and f" {names[i]} " in f" {names[j]} " for j in named)]
+    if len(named) == 1:
+        return named[0]
     if match := re.search(rf"\b(?i:answer|option|choice)(?i: is)?:? ([{letters}])\b", text):  # option A fits best
         return letters.index(match[1])
-    if found:
+    if named:
         return None
     alone = set(re.findall(rf"\b(?![AI] (?!and\b|or\b|is\b)[a-z])([{letters}])\b(?!')", text))
     return letters.index(alone.pop()) if len(alone) == 1 else None

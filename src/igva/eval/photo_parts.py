@@ -91,8 +91,8 @@ def cutouts(folder: Path) -> list[Entry]:
             for showing in range(SHOWINGS):
                 number = len(entries)
                 rng = stream(SEED, "cutouts", name, which, showing)
-                place = Dealer(0, SEED, number).deal("background", tuple(range(len(backgrounds))))
-                image = backgrounds[place].convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+                index = Dealer(0, SEED, number).deal("background", tuple(range(len(backgrounds))))
+                image = backgrounds[index].convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
                 _paste(rng, image, drawing.image, rng.uniform(0.45, 0.9))
                 file = _saved(folder, f"{name}-{which}-{showing}", image)
                 task = "cutouts" if name in pack.nouns() else "cutouts_new"
@@ -152,7 +152,7 @@ PARTS: dict[str, Callable[[Path], list[Entry]]] = {
 
 def spread(names: Sequence[str], count: int) -> list[str]:
     """At most ``count`` of the names, evenly far apart in their order."""
-    return [names[place * len(names) // count] for place in range(count)] if len(names) > count else list(names)
+    return [names[index * len(names) // count] for index in range(count)] if len(names) > count else list(names)
 
 
 def clear_colors(drawing: Image.Image) -> list[tuple[int, int, int]]:

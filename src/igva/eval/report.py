@@ -70,12 +70,12 @@ def draw_scores(scores: dict[str, Any]) -> Any:
     figure = new_figure(7, 1.2 + 0.3 * len(tasks))
     axis = figure.subplots()
     colors = {name: f"C{number % 10}" for number, name in enumerate(sorted({e["category"] for _, e in tasks}))}
-    for place, (_, entry) in enumerate(tasks):
+    for row, (_, entry) in enumerate(tasks):
         value, (low, high) = entry["accuracy"], entry["interval"]
         errors = [[max(0.0, value - low)], [max(0.0, high - value)]]
-        axis.barh(place, value, xerr=errors, color=colors[entry["category"]], ecolor="0.3", capsize=2)
+        axis.barh(row, value, xerr=errors, color=colors[entry["category"]], ecolor="0.3", capsize=2)
         if entry["chance"] is not None:
-            axis.plot([entry["chance"]] * 2, [place - 0.4, place + 0.4], color="black", linestyle=":")
+            axis.plot([entry["chance"]] * 2, [row - 0.4, row + 0.4], color="black", linestyle=":")
     axis.set_yticks(range(len(tasks)), [name for name, _ in tasks])
     axis.invert_yaxis()
     axis.set_xlim(0, 100)

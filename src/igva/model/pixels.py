@@ -103,9 +103,9 @@ def check_length(length: int, name: str) -> None:
 
 def _length(stream: IO[bytes]) -> int:
     """The bytes of a stream, which is left where it was."""
-    place = stream.tell()
+    position = stream.tell()
     length = stream.seek(0, io.SEEK_END)
-    stream.seek(place)
+    stream.seek(position)
     return length
 
 
@@ -127,10 +127,10 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 def _scans(image: Image.Image) -> int:
     """How many scans a JPEG's bytes hold; what is opened is left where it was."""
     stream: IO[bytes] = image.fp  # type: ignore[attr-defined]  # while it is not loaded
-    place = stream.tell()
+    position = stream.tell()
     stream.seek(0)
     count = stream.read().count(b"\xff\xda")  # never within a scan: a 0xFF there is followed by 0 or a restart
-    stream.seek(place)
+    stream.seek(position)
     return count
 
 

@@ -288,11 +288,11 @@ class IgvaProcessor(ProcessorMixin):
     def _made_of(self, content: list[dict[str, Any]], template: str) -> str | None:
         """A user message as a template writes it; None where it refuses the items, loses or only prints them."""
         try:
-            made = self._apply([{"role": "user", "content": content}], template)
+            rendered = self._apply([{"role": "user", "content": content}], template)
         except Exception:
             return None
-        printed = f"'{_PROBE}'" in made or f'"{_PROBE}"' in made
-        return made if _PROBE in made and not printed else None
+        printed = f"'{_PROBE}'" in rendered or f'"{_PROBE}"' in rendered
+        return rendered if _PROBE in rendered and not printed else None
 
     def tokenize(
         self, text: str, typed: TypedSpecials | None = None, add_special_tokens: bool = False

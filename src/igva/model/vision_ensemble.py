@@ -177,14 +177,14 @@ class EnsembleVisionModel(PreTrainedModel):
         wanted = sorted({max(1, layer) for layer in layers} if layers is not None else range(1, count + 1))
         tokens, before = None, 0
         for part, encoder in zip(self.parts, self.encoders, strict=True):
-            places = [number - 1 for number in wanted if before < number <= before + len(part.layers)]
-            own = [part.layers[place - before] for place in places]
+            indices = [number - 1 for number in wanted if before < number <= before + len(part.layers)]
+            own = [part.layers[index - before] for index in indices]
             before += len(part.layers)
             if not own:
                 continue
             pixels = prepare_pixels(pixel_values, part)
-            for place, (maps, prefix) in zip(places, read_layers(encoder, part, pixels, own), strict=True):
-                tokens = self.layers[place](self.adapters[place](maps, prefix))
+            for index, (maps, prefix) in zip(indices, read_layers(encoder, part, pixels, own), strict=True):
+                tokens = self.layers[index](self.adapters[index](maps, prefix))
         return BaseModelOutput(last_hidden_state=tokens)
 
     def set_attn_implementation(self, attn_implementation: Any, **kwargs: Any) -> None:
@@ -206,9 +206,9 @@ class EnsembleVisionModel(PreTrainedModel):
         for part, encoder in zip(self.parts, encoders, strict=True):
             words = getattr(encoder, "words", None)
             if words is not None and (last := encoder.config.num_hidden_layers) in part.layers:
-                place = before + part.layers.index(last)
-                adapter: Any = self.adapters[place]
-                return place + 1, adapter.fit(words.vectors)
+                index = before + part.layers.index(last)
+                adapter: Any = self.adapters[index]
+                return index + 1, adapter.fit(words.vectors)
             before += len(part.layers)
         return None
 
@@ -299,8 +299,8 @@ def read_layers(
     """Run one encoder: for each of the layers its map ``(I, C, h, w)`` and its prefix ``(I, C)``."""
     if part.patches is None:
         states = encoder(pixels, output_hidden_states=True).hidden_states
-        found = [states[layer - first_map(encoder.config)] for layer in layers]
-        return [(maps, maps.mean(dim=(2, 3))) for maps in found]
+        maps_of_layers = [states[layer - first_map(encoder.config)] for layer in layers]
+        return [(maps, maps.mean(dim=(2, 3))) for maps in maps_of_layers]
     config = encoder.config
     read = run_tower(
         encoder,

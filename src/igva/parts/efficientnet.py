@@ -29,16 +29,18 @@ _OUTSIDE = {"_conv_stem.": "stem.conv.", "_bn0.": "stem.norm.", "_conv_head.": "
 
 def efficientnet_state_dict(published: dict[str, Tensor], config: EfficientNetLiteConfig) -> dict[str, Tensor]:
     """Tensors of an ``EfficientNetLiteModel``; the classifier (``_fc``) is left out."""
-    places = [f"stages.{stage}.{block}." for stage, (blocks, *_) in enumerate(config.stages) for block in range(blocks)]
+    prefixes = [
+        f"stages.{stage}.{block}." for stage, (blocks, *_) in enumerate(config.stages) for block in range(blocks)
+    ]
     state = {}
     for name, tensor in published.items():
         if name.startswith("_fc."):
             continue
         block = _BLOCK.match(name)
-        place, names = (places[int(block[1])], _IN_BLOCK) if block else ("", _OUTSIDE)
+        prefix, names = (prefixes[int(block[1])], _IN_BLOCK) if block else ("", _OUTSIDE)
         rest = name[block.end() :] if block else name
         theirs = next(key for key in names if rest.startswith(key))
-        state[place + names[theirs] + rest.removeprefix(theirs)] = tensor.contiguous()
+        state[prefix + names[theirs] + rest.removeprefix(theirs)] = tensor.contiguous()
     return state
 
 

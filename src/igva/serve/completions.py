@@ -79,7 +79,7 @@ class Completions:
 
 
 class Conversation:
-    """The answers to one request, as they come. ``close`` frees their places."""
+    """The answers to one request: ``start``, then ``whole`` or ``stream``. ``close`` frees their places."""
 
     def __init__(self, completions: Completions, request: ChatRequest, prompt: Prompt, began: float):
         self.completions, self.request, self.prompt, self.began = completions, request, prompt, began
@@ -88,6 +88,7 @@ class Conversation:
         loop = asyncio.get_running_loop()
         self.jobs = [self._job(index, loop) for index in range(request.n or 1)]
         self.left = len(self.jobs)
+        self._weights: dict[str, Any] = {}
         completions.engine.submit(self.jobs)
 
     def _job(self, index: int, loop: asyncio.AbstractEventLoop) -> Job:
@@ -123,11 +124,9 @@ class Conversation:
     async def whole(self) -> dict[str, Any]:
         """All answers, as the body of one response."""
         texts, logprobs = [""] * len(self.jobs), [list[Any]() for _ in self.jobs]
-        reasons, tokens, weights = ["stop"] * len(self.jobs), 0, weight_field(None)
+        reasons, tokens = ["stop"] * len(self.jobs), 0
         async for index, event in self._each():
-            if isinstance(event, Started):
-                weights = weight_field(event)
-            elif isinstance(event, Token):
+            if isinstance(event, Token):
                 texts[index] += event.text
                 logprobs[index] += [event.logprobs] if event.logprobs else []
             elif isinstance(event, Finished):
@@ -143,15 +142,14 @@ class Conversation:
             }
             for index in range(len(self.jobs))
         ]
-        return self.envelope.completion(choices, usage(len(self.prompt.ids), tokens), weights)
+        return self.envelope.completion(choices, usage(len(self.prompt.ids), tokens), self._weights)
 
-    async def stream(self, first: dict[str, Any]) -> AsyncIterator[bytes]:
-        """Server-sent events; ``first`` is the chunk that ``start`` gave."""
-        tokens, weights = 0, first["igva"]
+    async def stream(self) -> AsyncIterator[bytes]:
+        """All answers, as server-sent events."""
+        tokens = 0
         try:
-            yield _sse(first)
-            for index in range(1, len(self.jobs)):
-                yield _sse(self.envelope.chunk(index, {"role": "assistant", "content": ""}, igva=weights))
+            for index in range(len(self.jobs)):
+                yield _sse(self.envelope.chunk(index, {"role": "assistant", "content": ""}, igva=self._weights))
             async for index, event in self._each():
                 if isinstance(event, Token) and (event.text or event.logprobs):
                     listed = [event.logprobs] if event.logprobs else None
@@ -160,33 +158,27 @@ class Conversation:
                     tokens += event.tokens
                     if event.text:
                         yield _sse(self.envelope.chunk(index, {"content": event.text}))
-                    yield _sse(self.envelope.chunk(index, {}, event.reason, igva=weights))
+                    yield _sse(self.envelope.chunk(index, {}, event.reason, igva=self._weights))
             if self.request.stream_options and self.request.stream_options.include_usage:
                 yield _sse(self.envelope.usage_chunk(usage(len(self.prompt.ids), tokens)))
             yield b"data: [DONE]\n\n"
         except Refusal as refusal:  # too late for a status
             yield _sse(refusal.body())
 
-    async def start(self) -> dict[str, Any]:
-        """Wait until the model has taken the request; what fails until then can still be a plain error.
-
-        Returns:
-            The stream's first chunk: the role, and the layer weights.
-        """
+    async def start(self) -> None:
+        """Wait until the model has read the request; what fails until then can still be a plain error."""
         _, event = await self.events.get()  # answers are taken in their order: the first event is the first one's
         if not isinstance(event, Started):
             self.left = 0
             raise event.refusal if isinstance(event, Failed) else RuntimeError(event)
-        return self.envelope.chunk(0, {"role": "assistant", "content": ""}, igva=weight_field(event))
+        self._weights = _weight_field(event)
 
 
-def weight_field(started: Started | None) -> dict[str, Any]:
+def _weight_field(started: Started) -> dict[str, Any]:
     """How the layers were mixed: one list of weights for one picture, one per picture for several.
 
     ``layer_names`` is there where layers have names.
     """
-    if started is None:
-        return {"layer_groups": [], "layer_weights": None}
     rows = started.weights
     weights = rows[0] if rows is not None and len(rows) == 1 else rows
     names = {} if started.names is None else {"layer_names": started.names}

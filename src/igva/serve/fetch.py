@@ -55,8 +55,8 @@ def is_public(address: str) -> bool:
 async def resolve(host: str, port: int) -> list[str]:
     """The addresses of a name, as the system resolves it."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
+    entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in entries]
 
 
 class Fetcher:

@@ -71,7 +71,7 @@ class Guard:
             return
         started = False
 
-        async def dress(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal started
             if body.refusal is not None:  # whatever the application makes of a body that broke off
                 if not started:
@@ -88,7 +88,7 @@ class Guard:
 
         scope[BODY] = body
         try:
-            await self.app(scope, body.receive, dress)
+            await self.app(scope, body.receive, send_with_headers)
         except Refusal as refusal:
             if started:
                 raise

@@ -18,6 +18,7 @@ from igva.serve.failure import Refusal
 from igva.serve.fetch import Fetcher, too_large
 from igva.serve.limits import Limits
 from igva.serve.local_files import LocalFiles
+from igva.serve.strict_json import PIECE, pieces
 
 _WHITE = b" \t\r\n\f"  # what `base64` prints has line breaks
 
@@ -69,7 +70,7 @@ class PictureSource:
         if not header.lower().endswith(";base64"):
             return unquote_to_bytes(body)
         try:
-            return base64.b64decode(body.encode("ascii").translate(None, _WHITE), validate=True)
+            return _from_base64(b"".join(piece.translate(None, _WHITE) for piece in pieces(body.encode("ascii"))))
         except (binascii.Error, ValueError):
             raise Refusal(400, "the data URL is not valid base64", "image_url") from None
 
@@ -86,3 +87,11 @@ class PictureSource:
             raise Refusal(413, str(error), "image_url") from None
         except UserError as error:
             raise Refusal(400, str(error), "image_url") from None
+
+
+def _from_base64(data: bytes) -> bytes:
+    """Raises ``ValueError`` where it is none."""
+    parts = [base64.b64decode(piece, validate=True) for piece in pieces(data)]
+    if any(len(part) < PIECE // 4 * 3 for part in parts[:-1]):
+        raise binascii.Error("padding before the end")
+    return b"".join(parts)

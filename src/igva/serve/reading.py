@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from igva.serve.bodies import BODY
 from igva.serve.failure import Refusal, client_left
-from igva.serve.strict_json import read_json
+from igva.serve.strict_json import pieces, read_json
 
 Body = TypeVar("Body", bound=BaseModel)
 Result = TypeVar("Result")
@@ -73,7 +73,7 @@ async def _left(request: Request) -> None:
 
 
 def _parse(data: bytes, kind: type[Body]) -> Body:
-    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
+    values = sum(piece.count(mark) for piece in pieces(data) for mark in (b",", b"[", b"{"))
     if values > MOST_VALUES:
         raise Refusal(413, f"the body holds {values:,} values: at most {MOST_VALUES:,} are read")
     try:

@@ -53,12 +53,13 @@ def server(app: App, log_level: str = "warning", limits: Limits | None = None) -
 
 
 class _Server(uvicorn.Server):
-    """Takes a few connections at a time, as many as wait."""
+    """Takes a few connections at a time, however many wait: where one more has no room to, its client tries again only
+    a second later, then three."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listener in sockets or ():  # asyncio has one number for both, and set it
-            listener.listen()
+            listener.listen(socket.SOMAXCONN)
 
 
 def run(app: App, listener: socket.socket, limits: Limits | None = None) -> None:

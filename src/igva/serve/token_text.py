@@ -42,10 +42,10 @@ class TokenText:
         if self.stopped:
             return ""
         self._held += self._read(token)
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        if places:
+        starts = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if starts:
             self.stopped = True
-            text, self._held = self._held[: min(places)], ""
+            text, self._held = self._held[: min(starts)], ""
             return text
         keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
         text = self._held[: len(self._held) - keep]

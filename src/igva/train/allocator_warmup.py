@@ -56,16 +56,16 @@ def closed_questions(records: Iterable[Record], placeholder: str, least: int) ->
         placeholder: what stands for the picture in a text.
         least: how often an answer has to be given somewhere in the data.
     """
-    found = [
+    questions = [
         ClosedQuestion(record.images[0], question, answer, record.source)
         for record in without_imagined(list(records))
         if len(record.images) == 1
         for question, answer in _turns(record, placeholder)
         if question and len(answer.split()) <= LONGEST
     ]
-    counts = Counter(each.answer for each in found)
+    counts = Counter(each.answer for each in questions)
     chosen = {answer for answer, count in counts.most_common(MOST_ANSWERS) if count >= least}
-    return [each for each in found if each.answer in chosen]
+    return [each for each in questions if each.answer in chosen]
 
 
 def _turns(record: Record, placeholder: str) -> Iterator[tuple[str, str]]:

@@ -127,7 +127,7 @@ class LayerCache:
         """
         todo: dict[str, list[ImageSource]] = {}  # by content
         for image in dict.fromkeys(images):
-            with self._noting([image], on_bad):
+            with self._bad_recorded([image], on_bad):
                 if (key := self._key(image)) not in self._shards:
                     todo.setdefault(key, []).append(image)
         batch_size = batch_size or (128 if self.model.device.type == "cuda" else PIECE)
@@ -158,7 +158,7 @@ class LayerCache:
                 for left in reversed(range(len(shard))):
                     piece = next(found)
                     for key, why in piece.bad.items():
-                        with self._noting(todo[key], on_bad):
+                        with self._bad_recorded(todo[key], on_bad):
                             raise UserError(why)
                     keys += piece.keys
                     waiting += [piece] if piece.keys else []
@@ -170,7 +170,7 @@ class LayerCache:
                     self._write(keys, means)
 
     @contextmanager
-    def _noting(self, images: Sequence[ImageSource], on_bad: str) -> Iterator[None]:
+    def _bad_recorded(self, images: Sequence[ImageSource], on_bad: str) -> Iterator[None]:
         """Where these pictures, all of one content, cannot be read, note it if that is wanted."""
         try:
             yield

@@ -52,11 +52,11 @@ class Figures:
                 known, seen = rows.get(source, (torch.zeros_like(total), 0))
                 rows[source] = known + total, seen + count
         self.__init__()  # type: ignore[misc]
-        told = {name: round(value / steps, 5) for name, value in sorted(sums.items())}
-        told |= {name: round(whole / pictures, 5) for name, (whole, pictures) in sorted(means.items())}
+        logged = {name: round(value / steps, 5) for name, value in sorted(sums.items())}
+        logged |= {name: round(whole / pictures, 5) for name, (whole, pictures) in sorted(means.items())}
         for source, (total, count) in sorted(rows.items()):
             mean = total / count
             for group, value in enumerate(mean.tolist(), start=1):
-                told[f"weights/{source}/{group}"] = round(value, 4)
-            told[f"entropy/{source}"] = round(float(torch.special.entr(mean).sum()), 4)
-        return told
+                logged[f"weights/{source}/{group}"] = round(value, 4)
+            logged[f"entropy/{source}"] = round(float(torch.special.entr(mean).sum()), 4)
+        return logged

@@ -82,11 +82,11 @@ def find_fit(load: Load, mix: Mix, gpu_memory: float, devices: int = 1, tick: Ti
     as_it_is = search((), devices, None)
     if as_it_is.fits:
         return as_it_is
-    applied, found = _smallest(search, recipe, devices)
-    if not found.fits:
-        return found
-    applied = _without_needless(search, applied, found.devices)
-    return _largest_micro_batch(search, recipe, applied, found.devices)
+    applied, smallest = _smallest(search, recipe, devices)
+    if not smallest.fits:
+        return smallest
+    applied = _without_needless(search, applied, smallest.devices)
+    return _largest_micro_batch(search, recipe, applied, smallest.devices)
 
 
 def _smallest(search: _Search, recipe: Recipe, devices: int) -> tuple[list[Change], Fit]:

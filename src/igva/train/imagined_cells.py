@@ -48,10 +48,10 @@ def class_words(count: int) -> list[str]:
     Raises:
         UserError: the words layer has another number of classes than the list.
     """
-    found = [one.label if one.name in (None, one.label) else f"{one.name} {one.label}" for one in classes()]
-    if len(found) != count:
-        raise UserError(f"the words layer has {count} classes, the list of names {len(found)}: set warm_up.imagined=0")
-    return found
+    words = [one.label if one.name in (None, one.label) else f"{one.name} {one.label}" for one in classes()]
+    if len(words) != count:
+        raise UserError(f"the words layer has {count} classes, the list of names {len(words)}: set warm_up.imagined=0")
+    return words
 
 
 @dataclass

@@ -72,18 +72,18 @@ def imagination_for(data: Data, model: IgvaForConditionalGeneration) -> Imaginat
     Raises:
         UserError: the model has no words layer to imagine with, or a record asks for what is not there.
     """
-    imagined = [
-        (record, found)
+    imagining = [
+        (record, imagined)
         for records in data
         if records is not None and not is_stream(records)
         for record in records
-        if (found := imagined_of(record)) is not None
+        if (imagined := imagined_of(record)) is not None
     ]
-    if not imagined:
+    if not imagining:
         return None
     imagination = Imagination.of(model)
-    for record, found in imagined:
-        imagination.check(found, model.model.fusion.dims.num_patches, f"sample {record.id}")
+    for record, imagined in imagining:
+        imagination.check(imagined, model.model.fusion.dims.num_patches, f"sample {record.id}")
     return imagination
 
 

@@ -335,13 +335,13 @@ def _fake(model: Any) -> Iterator[None]:
 
 def _replace_tensors(model: nn.Module) -> None:
     """Parameters and buffers by new ones of the same shapes; shared parameters stay shared."""
-    made: dict[Tensor, nn.Parameter] = {}
+    copies: dict[Tensor, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
-            if parameter not in made:
+            if parameter not in copies:
                 empty = torch.empty(parameter.shape, dtype=parameter.dtype)
-                made[parameter] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-            setattr(module, name, made[parameter])
+                copies[parameter] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+            setattr(module, name, copies[parameter])
         for name, buffer in list(module.named_buffers(recurse=False)):
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 

@@ -33,11 +33,11 @@ def settle_precision(recipe: Recipe, device: torch.device, fast: bool | None = N
     fast = multiplies_bfloat16(device) if fast is None else fast
     kind = "CPU" if device.type == "cpu" else "GPU"
     why = f" (auto: this {kind} {'multiplies' if fast else 'does not multiply'} bfloat16)"
-    model, optim, told = recipe.model, recipe.optim, {"dtype": "", "bf16": ""}
+    model, optim, reasons = recipe.model, recipe.optim, {"dtype": "", "bf16": ""}
     if model.dtype == "auto":
-        model, told["dtype"] = dataclasses.replace(model, dtype="bfloat16" if fast else "float32"), why
+        model, reasons["dtype"] = dataclasses.replace(model, dtype="bfloat16" if fast else "float32"), why
     if optim.bf16 == "auto":
-        optim, told["bf16"] = dataclasses.replace(optim, bf16=fast), why
-    told["dtype"] = model.dtype + told["dtype"]
-    told["bf16"] = str(optim.bf16).lower() + told["bf16"]
-    return dataclasses.replace(recipe, model=model, optim=optim), told
+        optim, reasons["bf16"] = dataclasses.replace(optim, bf16=fast), why
+    reasons["dtype"] = model.dtype + reasons["dtype"]
+    reasons["bf16"] = str(optim.bf16).lower() + reasons["bf16"]
+    return dataclasses.replace(recipe, model=model, optim=optim), reasons

@@ -131,12 +131,12 @@ def read_run_file(output: Path) -> dict[str, Any]:
     """
     path = output / RUN_FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: copy it again, or name another output to begin anew") from error
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _check_same(

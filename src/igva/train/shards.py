@@ -66,11 +66,11 @@ class Shards:
         by_file: dict[str, list[str]] = {}
         for key in keys:
             by_file.setdefault(self._place[key][0], []).append(key)
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for file, wanted in by_file.items():
             whole = self._file(file).get_tensor(which)
-            found |= {key: whole[self._place[key][1]].clone() for key in wanted}
-        return found
+            tensors |= {key: whole[self._place[key][1]].clone() for key in wanted}
+        return tensors
 
     def _file(self, file: str) -> Any:
         if file not in self._open:

@@ -48,8 +48,8 @@ def publish(output: Path, keep: int) -> None:
 
 def snapshots(output: Path) -> list[Path]:
     """The complete checkpoints of an output folder, in the order in which they were written."""
-    found = [folder for folder in output.glob(f"{_PREFIX}*") if folder.name.removeprefix(_PREFIX).isdigit()]
-    return sorted(found, key=lambda folder: (_written(folder), int(folder.name.removeprefix(_PREFIX))))
+    folders = [folder for folder in output.glob(f"{_PREFIX}*") if folder.name.removeprefix(_PREFIX).isdigit()]
+    return sorted(folders, key=lambda folder: (_written(folder), int(folder.name.removeprefix(_PREFIX))))
 
 
 def _written(folder: Path) -> float:

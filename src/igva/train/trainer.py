@@ -195,9 +195,9 @@ class IgvaTrainer(Trainer):
         Raises:
             UserError: their share of the pictures seen is above ``data.max_bad_share``.
         """
-        told = gather_object([(self.bad_images, self.images_seen)])
-        self.bad_images = set().union(*(names for names, _ in told))
-        seen, share = max(100, sum(count for _, count in told)), self.recipe.data.max_bad_share
+        counts = gather_object([(self.bad_images, self.images_seen)])
+        self.bad_images = set().union(*(names for names, _ in counts))
+        seen, share = max(100, sum(count for _, count in counts)), self.recipe.data.max_bad_share
         if len(self.bad_images) > share * seen:
             raise UserError(
                 f"{len(self.bad_images)} bad pictures among {seen} are more than data.max_bad_share {share:g}; "

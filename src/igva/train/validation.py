@@ -38,8 +38,8 @@ class Validation:
         sums = {source: self._sum(model, accelerator, rows) for source, rows in sorted(self.by_source.items())}
         model.train(was_training)
         loss, tokens = (sum(pair[i] for pair in sums.values()) for i in (0, 1))
-        told = {"eval_loss": round(loss / max(1, tokens), 5), "eval_tokens": int(tokens)}
-        return told | {f"eval_loss/{name}": round(part / max(1, n), 5) for name, (part, n) in sums.items()}
+        metrics = {"eval_loss": round(loss / max(1, tokens), 5), "eval_tokens": int(tokens)}
+        return metrics | {f"eval_loss/{name}": round(part / max(1, n), 5) for name, (part, n) in sums.items()}
 
     def _sum(self, model: Any, accelerator: Any, rows: list[int]) -> tuple[float, float]:
         """Summed loss and number of supervised tokens."""
@@ -70,8 +70,8 @@ class _Share(Dataset[Sample]):
         return -(-len(self.rows) // self.world)
 
     def __getitem__(self, index: int) -> Sample:
-        place = index * self.world + self.rank
-        if place < len(self.rows):
-            return self.dataset[self.rows[place]]
+        row = index * self.world + self.rank
+        if row < len(self.rows):
+            return self.dataset[self.rows[row]]
         sample = self.dataset[self.rows[0]]
         return {**sample, "labels": [IGNORE] * len(sample["labels"])}
