@@ -39,6 +39,12 @@ def test_commands_and_links_exist(page):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
+def test_pages_that_messages_name_exist():
+    sources = sorted((ROOT / "src").rglob("*.py"))
+    named = {name for file in sources for name in re.findall(r"\bdocs/[\w/-]+\.md", file.read_text())}
+    assert named and not [name for name in named if not (ROOT / name).exists()]
+
+
 def test_every_fusion_is_documented():
     text = (ROOT / "docs/fusions.md").read_text()
     for name in fusions.fusion_names():

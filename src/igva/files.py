@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -68,6 +70,11 @@ def write_file(path: Path, content: str | bytes) -> None:
     """``new_file`` with this content, text in UTF-8."""
     with new_file(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``write_file`` with this value as indented JSON."""
+    write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager

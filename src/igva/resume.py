@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from igva.errors import UserError
-from igva.files import write_file
+from igva.files import write_file, write_json
 
 
 def claim(file: Path, settings: Mapping[str, Any], results: Path, binding: Collection[str] | None = None) -> None:
@@ -39,7 +39,7 @@ def claim(file: Path, settings: Mapping[str, Any], results: Path, binding: Colle
                     f"{results} was made with {key} {known.get(key)!r}, now it is {now[key]!r}: name another output, "
                     "or use the same settings"
                 )
-    write_file(file, json.dumps({**(known or {}), **now} if begun else now, indent=2) + "\n")
+    write_json(file, {**(known or {}), **now} if begun else now)
 
 
 def _known(file: Path) -> dict[str, Any] | None:

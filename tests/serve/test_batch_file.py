@@ -166,6 +166,7 @@ def test_two_at_once_do_not_mix(job, small, tmp_path):
     run_batch(job, out, SETTINGS, lambda _: iter(()))  # the place is free again
 
 
+@pytest.mark.slow
 def test_ray_says_the_same(job, small, tmp_path, monkeypatch):
     pytest.importorskip("ray")
     from igva.serve.batch_ray import RayAnswerer

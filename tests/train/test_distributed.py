@@ -203,7 +203,7 @@ def test_fsdp_shards_saves_and_resumes(setting, alone, two):
     arrived(setting, "fsdp")
 
 
-@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+@pytest.mark.parametrize("stage", [pytest.param("zero2", marks=pytest.mark.slow), "zero3"])
 def test_deepspeed_saves_and_resumes(setting, alone, stage):
     pytest.importorskip("deepspeed")
     launch(setting, 2, f"{stage} distributed={stage}", f"{stage} --back=1 distributed={stage}")

@@ -18,7 +18,7 @@ import torch
 from igva.errors import UserError
 from igva.eval.lmms_suite import Benchmark, read_suite
 from igva.eval.lmms_table import by_category, text
-from igva.files import write_file
+from igva.files import write_file, write_json
 from igva.versions import versions
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class _Runner:
         name = config.get("dataset_path")
         return (
             f"its data set {name} cannot be read ({said}): download it once while online, "
-            "or point the task at local rows with --include-path (docs/lmms.md, offline)"
+            "or point the task at local rows with --include-path (docs/evaluation.md)"
         )
 
 
@@ -194,7 +194,7 @@ def _catalog(include_path: Path | None) -> Tasks:
     except ImportError as error:
         raise UserError(
             f"lmms-eval cannot be imported ({error}): pip install 'igva[lmms]', in an environment of its own "
-            "(docs/lmms.md says why)"
+            "(docs/evaluation.md)"
         ) from error
     from igva.eval.lmms_tasks import Tasks
 
@@ -250,10 +250,6 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 def _write_samples(file: Path, samples: list[dict[str, Any]]) -> None:
     write_file(file, "".join(json.dumps(sample, default=str, ensure_ascii=False) + "\n" for sample in samples))
-
-
-def write_json(file: Path, value: Any) -> None:
-    write_file(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def _trace(error: Exception) -> str:

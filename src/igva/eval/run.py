@@ -17,7 +17,7 @@ from igva.data.images import image_bytes, open_image
 from igva.data.questions import Question
 from igva.eval.metrics import METRICS, Graded, check_questions
 from igva.eval.scoring import grade_all, summarise
-from igva.files import write_errors, write_file
+from igva.files import write_errors, write_json
 from igva.model.modeling_igva import IgvaForConditionalGeneration
 from igva.model.processing_igva import IgvaProcessor
 from igva.resume import Journal, claim
@@ -83,7 +83,7 @@ def evaluate(
             "metrics": {name: METRICS[name].summary for name in sorted({q.metric for q in questions})},
             "settings": settings,
         }
-        write_file(out / SCORES, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+        write_json(out / SCORES, scores)
     return scores
 
 

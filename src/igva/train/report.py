@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ import igva
 from igva.checkpoints.tiny import EMBEDDED_TINY, tiny_revision, trained_path
 from igva.checkpoints.trained import read_trained
 from igva.data.records import Record
-from igva.files import sha256_of, write_file
+from igva.files import sha256_of, write_json
 from igva.train.arguments import Recipe
 from igva.train.distributed import shares, world_size
 from igva.train.resuming import RUN_FILE, Beginning
@@ -92,7 +91,7 @@ class Report:
     def write(self, output: Path, figures: dict[str, Any]) -> None:
         """``run.json``: by a temporary name, so that it is never half there."""
         content = {**self.facts, "figures": figures}
-        write_file(output / RUN_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_json(output / RUN_FILE, content)
 
 
 def _inherited(recipe: Recipe) -> dict[str, str]:
