@@ -15,6 +15,7 @@ import ipaddress
 import random
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,49 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name: it would have to be looked up first
         return False
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """A random model."""
+    from igva.testing import tiny_model
+
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def processor(model: Any) -> Any:
+    """That of ``model``."""
+    from igva.testing import tiny_processor
+
+    return tiny_processor(model)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model and its processor as a folder; read only."""
+    from igva.testing import tiny_model, tiny_processor
+
+    folder, model = tmp_path_factory.mktemp("model"), tiny_model()
+    model.save_pretrained(folder)
+    tiny_processor(model).save_pretrained(folder)
+    return folder
+
+
+def redraw(model: Any, seed: int = 0) -> Any:
+    """Redraw every weight with a spread that lets pictures and questions reach the logits.
+
+    Freshly initialised towers differ by 0.02 and answer everything alike: nothing that goes wrong would show.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=draw)
+            if parameter.dim() > 1:
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+            else:
+                parameter.add_(0.1 * noise)
+    return model
 
 
 @pytest.fixture(scope="session")

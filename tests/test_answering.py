@@ -10,19 +10,10 @@ from igva.errors import UserError
 from igva.testing import tiny_model, tiny_processor
 
 
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    model = tiny_model()
-    model.save_pretrained(path)
-    tiny_processor(model).save_pretrained(path)
-    return path
-
-
-def test_answer_has_everything(folder, picture, tmp_path):
+def test_answer_has_everything(model_folder, picture, tmp_path):
     file = tmp_path / "p.png"
     picture().save(file)
-    model, processor = igva.load(folder)
+    model, processor = igva.load(model_folder)
     result = igva.answer(model, processor, file, "What is it?", max_new_tokens=3, name="m")
     told = json.loads(json.dumps(result.to_json()))
     assert list(told) == ["answer", "model", "layer_groups", "layer_weights", "timings"]
@@ -41,21 +32,21 @@ def test_groups_have_names_where_layers_have(ensemble, picture):
     assert told["layer_names"] == result.group_labels() == ["dinov2.2,4", "efficientnet.2,words"]
 
 
-def test_groups_have_numbers_else(folder, picture):
-    result = igva.answer(*igva.load(folder), picture(), "What is it?", max_new_tokens=2)
+def test_groups_have_numbers_else(model_folder, picture):
+    result = igva.answer(*igva.load(model_folder), picture(), "What is it?", max_new_tokens=2)
     assert result.layer_names is None and result.group_labels() == ["layers 1-2", "layers 3-4"]
 
 
-def test_several_pictures_give_a_row_each(folder, picture):
-    model, processor = igva.load(folder)
+def test_several_pictures_give_a_row_each(model_folder, picture):
+    model, processor = igva.load(model_folder)
     result = igva.answer(model, processor, [picture(0), picture(1)], "Which?", max_new_tokens=2)
     assert len(result.layer_weights) == 2 and len(result.layer_weights[0]) == 2
     assert result.weight_rows() == result.layer_weights
 
 
-def test_answer_is_what_generate_says(folder, picture):
+def test_answer_is_what_generate_says(model_folder, picture):
     """No second way from pixels to words."""
-    model, processor = igva.load(folder)
+    model, processor = igva.load(model_folder)
     chat = [{"role": "user", "content": [{"type": "image", "image": picture()}, {"type": "text", "text": "What?"}]}]
     inputs = processor.apply_chat_template(
         chat, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
@@ -71,18 +62,18 @@ def test_a_fusion_without_weights(picture):
     assert result.layer_groups == [] and result.layer_weights is None and result.weight_rows() == [[]]
 
 
-def test_dtype_and_device(folder):
-    model, _ = igva.load(folder, device="cpu", dtype="bfloat16")
+def test_dtype_and_device(model_folder):
+    model, _ = igva.load(model_folder, device="cpu", dtype="bfloat16")
     assert model.dtype == torch.bfloat16
-    assert igva.load(folder)[0].dtype == torch.float32
+    assert igva.load(model_folder)[0].dtype == torch.float32
 
 
-def test_bad_models(folder, tmp_path):
+def test_bad_models(model_folder, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     bare = tmp_path / "bare"
     bare.mkdir()
-    (bare / "config.json").write_text((folder / "config.json").read_text())
+    (bare / "config.json").write_text((model_folder / "config.json").read_text())
     pickled = tmp_path / "pickled"
     pickled.mkdir()
     (pickled / "config.json").write_text("{}")
@@ -92,19 +83,19 @@ def test_bad_models(folder, tmp_path):
         (empty, "no config.json"),
         (bare, "has no weights"),
         (pickled, "pickled weights .*safetensors"),
-        (folder / "config.json", "is not a folder"),
+        (model_folder / "config.json", "is not a folder"),
     ):
         with pytest.raises(UserError, match=message) as caught:
             igva.load(name)
         assert "\n" not in str(caught.value)
 
 
-def test_a_pickle_is_never_opened(tmp_path, folder):
+def test_a_pickle_is_never_opened(tmp_path, model_folder):
     """A booby-trapped pickle beside a config is refused, not run."""
     trap = tmp_path / "ran"
     bomb = f"cposix\nsystem\n(S'touch {trap}'\ntR.".encode()
     for name in ("config.json", "processor_config.json", "tokenizer.json"):
-        (tmp_path / name).write_bytes((folder / name).read_bytes())
+        (tmp_path / name).write_bytes((model_folder / name).read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(bomb)
     with pytest.raises(UserError, match="pickled"):
         igva.load(tmp_path)
@@ -124,14 +115,14 @@ def test_other_architectures_are_named(tmp_path):
         igva.load(tmp_path)
 
 
-def test_bad_device_dtype_and_question(folder, picture):
+def test_bad_device_dtype_and_question(model_folder, picture):
     with pytest.raises(UserError, match="no device 'tpu'"):
-        igva.load(folder, device="tpu")
+        igva.load(model_folder, device="tpu")
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="'cuda' is not available"):
-            igva.load(folder, device="cuda")
+            igva.load(model_folder, device="cuda")
     with pytest.raises(UserError, match="no dtype 'int7'"):
-        igva.load(folder, dtype="int7")
-    model, processor = igva.load(folder)
+        igva.load(model_folder, dtype="int7")
+    model, processor = igva.load(model_folder)
     with pytest.raises(UserError, match="question is empty"):
         igva.answer(model, processor, picture(), "  ")

@@ -9,16 +9,11 @@ import pytest
 from PIL import Image
 
 from igva.cli.main import entry
-from igva.testing import tiny_model, tiny_processor
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    model = tiny_model()
-    model.save_pretrained(path)
-    tiny_processor(model).save_pretrained(path)
-    return str(path)
+@pytest.fixture
+def folder(model_folder):
+    return str(model_folder)
 
 
 @pytest.fixture

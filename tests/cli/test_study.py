@@ -8,22 +8,15 @@ import json
 import pytest
 
 from igva.cli.main import entry
-from igva.testing import save_tiny_parts, tiny_model, tiny_processor
+from igva.testing import save_tiny_parts
 
 ANSWERS = ["red", "blue"]
 QUICK = ["--steps", "3", "--batch-size", "4", "--width", "16", "--blocks", "1"]
 
 
-def save_tiny(folder):
-    made = tiny_model()
-    made.save_pretrained(folder)
-    tiny_processor(made).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny(tmp_path_factory.mktemp("model"))
+@pytest.fixture
+def model(model_folder):
+    return str(model_folder)
 
 
 @pytest.fixture
@@ -112,7 +105,7 @@ def test_what_cannot_be_measured_is_refused_at_once(data, model, capsys):
     assert entry([*command, "--shared"]) == 0
 
 
-def test_whole_models(data, tmp_path, capsys):
+def test_whole_models(data, model, tmp_path, capsys):
     parts = save_tiny_parts(tmp_path / "parts")
     (tmp_path / "recipe.yaml").write_text(
         f"""
@@ -125,7 +118,6 @@ optim: {{batch_size: 4, max_steps: 2, save_steps: 10, workers: 0}}
 """
     )
     fusions = ["single:layer=1", "igva:num_groups=2,hidden_size=16,num_heads=2,num_blocks=1"]
-    model = save_tiny(tmp_path / "model")
     command = ["study", "fusions", *files(data), "--model", model, "--recipe", str(tmp_path / "recipe.yaml")]
     command += ["--fusions", *fusions, "--seeds", "1", "--set", "optim.learning_rate=1e-3"]
     assert entry(command) == 0

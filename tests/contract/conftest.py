@@ -6,26 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 from igva.testing import tiny_model, tiny_processor
 
-
-def _stir(model: Any, seed: int = 0) -> Any:
-    """Redraw every weight with a spread that lets pictures and questions reach the logits.
-
-    Freshly initialised towers differ by 0.02 and answer everything alike: nothing that goes wrong would show.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=draw)
-            if parameter.dim() > 1:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
-            else:
-                parameter.add_(0.1 * noise)
-    return model
+from ..conftest import redraw
 
 
 @pytest.fixture
@@ -33,7 +18,7 @@ def make() -> Callable[..., tuple[Any, Any]]:
     """``make(fusion, tower, language, encoder, **config)`` → a stirred tiny model and its processor."""
 
     def pair(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        model = _stir(tiny_model(*args, **kwargs))
+        model = redraw(tiny_model(*args, **kwargs))
         return model, tiny_processor(model)
 
     return pair
@@ -41,7 +26,7 @@ def make() -> Callable[..., tuple[Any, Any]]:
 
 @pytest.fixture
 def stir() -> Callable[..., Any]:
-    return _stir
+    return redraw
 
 
 @pytest.fixture

@@ -10,16 +10,6 @@ from igva.data.labels import IGNORE
 from igva.testing import tiny_model, tiny_processor
 
 
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model()
-
-
-@pytest.fixture(scope="module")
-def processor(model):
-    return tiny_processor(model)
-
-
 def text(name, length=4, **extra):
     ids = list(range(10, 10 + length))
     return {"id": name, "source": "s", "images": 0, "input_ids": ids, "labels": list(ids), **extra}

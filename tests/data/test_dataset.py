@@ -14,18 +14,7 @@ from igva.data.images import StoredImage, open_image
 from igva.data.labels import IGNORE
 from igva.data.sources import read_records
 from igva.errors import UserError
-from igva.testing import tiny_model, tiny_processor
 from igva.train.feature_cache import InstructionCache, LayerCache
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model()
-
-
-@pytest.fixture(scope="module")
-def processor(model):
-    return tiny_processor(model)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from igva.errors import UserError
 from igva.eval.lmms_run import run_lmms
 from igva.eval.lmms_suite import read_suite
 from igva.model.processing_igva import instruction_text
-from igva.testing import tiny_model, tiny_processor
 
 HERE = Path(__file__).parent
 PROMPTS = HERE / "lmms_prompts" / "paper.json"
@@ -39,12 +38,8 @@ def rows(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    made = tiny_model()
-    made.save_pretrained(folder)
-    tiny_processor(made).save_pretrained(folder)
-    return str(folder)
+def model(model_folder):
+    return str(model_folder)
 
 
 @pytest.fixture(scope="module")

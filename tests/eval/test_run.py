@@ -42,16 +42,6 @@ def questions(question_file):
     return read_questions(question_file)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model()
-
-
-@pytest.fixture(scope="module")
-def processor(model):
-    return tiny_processor(model)
-
-
 def lines(out):
     return [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
 

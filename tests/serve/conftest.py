@@ -21,20 +21,14 @@ from igva.serve.limits import Limits
 from igva.serve.run import bind, server
 from igva.testing import tiny_model, tiny_processor
 
+from ..conftest import redraw
+
 LIMITS = Limits(active=4, waiting=8, new_tokens=64)
 
 
 def stirred(**kwargs: Any) -> tuple[Any, Any]:
     """A tiny model whose answers depend on pictures and questions, and never end by themselves."""
-    model = tiny_model(**kwargs)
-    draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=draw)
-            if parameter.dim() > 1:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
-            else:
-                parameter.add_(0.1 * noise)
+    model = redraw(tiny_model(**kwargs))
     return model.eval(), tiny_processor(model)
 
 

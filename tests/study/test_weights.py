@@ -58,16 +58,6 @@ def questions(tmp_path, picture):
     return read_questions(file)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model()
-
-
-@pytest.fixture(scope="module")
-def processor(model):
-    return tiny_processor(model)
-
-
 def own_weights(model, processor, question):
     """By the long way: the whole processor and model for one question."""
     from igva.data.images import open_image
