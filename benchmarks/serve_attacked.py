@@ -241,7 +241,7 @@ class Attack:
     def __init__(self, url: str, kinds: list[str]):
         context = multiprocessing.get_context("spawn")
         self._over, self._queue = context.Event(), context.Queue()
-        self._process = context.Process(target=misbehave, args=(url, kinds, self._over, self._queue))
+        self._process = context.Process(target=misbehave, args=(url, kinds, self._over, self._queue), daemon=True)
         self._process.start()
         self._met: Counter[tuple[str, str]] = Counter()
 

@@ -73,8 +73,10 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """``write_file`` with this value as indented JSON."""
-    write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """``write_file`` with this value as indented JSON; names that are no UTF-8 are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    whole = text.isascii() or text.encode(errors="replace").decode() == text
+    write_file(path, (text if whole else json.dumps(value, indent=2)) + "\n")
 
 
 @contextmanager

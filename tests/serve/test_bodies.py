@@ -6,11 +6,13 @@ import select
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import httpx
 import pytest
 
+from igva.serve import bodies
 from igva.serve.app import Settings, create_app
 from igva.serve.bodies import LARGE, SMALL, Room
 from igva.serve.completions import Completions, Conversation
@@ -111,10 +113,10 @@ def test_what_is_complete_is_not_refused_for_its_time():
 def test_large_ones_take_turns_and_small_ones_do_not():
     async def story():
         room = Room(Limits())
-        bodies = [room.enter(parts(size), None) for size in (2**21, 2**21, 100)]
-        for body in bodies:
+        entered = [room.enter(parts(size), None) for size in (2**21, 2**21, 100)]
+        for body in entered:
             assert await take(body) == 200
-        first, second, small = bodies
+        first, second, small = entered
         assert first.is_large and not small.is_large
         await first.turn()
         waiting = asyncio.create_task(second.turn())
@@ -160,6 +162,7 @@ def test_a_neighbour_of_many_that_send_much_and_never_end(small):
 
 def test_a_large_one_has_its_turn_until_the_model_has_read_it(small, monkeypatch):
     """So that of many whose senders leave few are made ready; small ones go past."""
+    monkeypatch.setattr(bodies, "TURN_SECONDS", 60)
     told, opened = [], threading.Event()
     begin, start = Completions.begin, Conversation.start
 
@@ -178,16 +181,68 @@ def test_a_large_one_has_its_turn_until_the_model_has_read_it(small, monkeypatch
 
     monkeypatch.setattr(Completions, "begin", begun)
     monkeypatch.setattr(Conversation, "start", started)
-    bodies = {each: chat(each, data_url(noise(0, 640))) for each in ("one", "two")}
-    assert all(len(json.dumps(body)) > LARGE for body in bodies.values())
+    large = {each: chat(each, data_url(noise(0, 640))) for each in ("one", "two")}
+    assert all(len(json.dumps(body)) > LARGE for body in large.values())
     with serving(create_app(*small, Settings("small", limits=LIMITS))) as url:
-        clients = [threading.Thread(target=ask, args=(url, body)) for body in bodies.values()]
+        clients = [threading.Thread(target=ask, args=(url, body)) for body in large.values()]
         for client in clients:
             client.start()
-            time.sleep(0.3)
+            while not told:
+                time.sleep(0.01)
+        time.sleep(0.3)  # both have arrived
         assert ask(url, chat("small", data_url(noise()))).status_code == 200
         assert told == ["begin one", "begin small", "read small"]
         opened.set()
         for client in clients:
             client.join(60)
     assert told[3:] == ["read one", "begin two", "read two"]
+
+
+def test_a_turn_ends_soon_where_the_model_is_busy(monkeypatch):
+    monkeypatch.setattr(bodies, "TURN_SECONDS", 0.05)
+
+    async def story():
+        room = Room(Limits())
+        body = room.enter(parts(2**21), None)
+        assert await take(body) == 200
+        await body.turn()
+        body.forget()
+        assert room.held == 0 and room.turns.locked()
+        await asyncio.wait_for(room.turns.acquire(), 5)
+        body.let_go()  # once is enough
+        assert room.turns.locked()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("fails", ["leaves with the turn", "leaves while it waits", "error"])
+def test_the_turn_is_free_again(fails, small, monkeypatch):
+    """Whoever had it leaves, or fails before the model has read anything."""
+    monkeypatch.setattr(bodies, "TURN_SECONDS", 60)
+    reading = threading.Event()
+
+    async def stuck(self):
+        reading.set()
+        if fails == "error":
+            raise Refusal(500, "no")
+        await asyncio.sleep(60)
+
+    app = create_app(*small, Settings("small", limits=LIMITS))
+    body = chat("What?", data_url(noise(0, 640)))
+    with serving(app) as url:
+        with monkeypatch.context() as patched:
+            patched.setattr(Conversation, "start", stuck)
+            count = 2 if fails == "leaves while it waits" else 1
+            clients = [threading.Thread(target=_ask_for_a_second, args=(url, body)) for _ in range(count)]
+            for client in clients:
+                client.start()
+            assert reading.wait(30)
+            for client in clients:
+                client.join()
+        assert ask(url, body).status_code == 200
+        assert not app.room.turns.locked()
+
+
+def _ask_for_a_second(url, body):
+    with suppress(httpx.TimeoutException):
+        httpx.post(f"{url}/v1/chat/completions", json=body, timeout=1)

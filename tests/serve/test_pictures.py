@@ -118,6 +118,8 @@ def test_sizes_and_broken_addresses():
 def test_data_urls_come_in_two_forms():
     plain = "data:image/png," + "".join(f"%{byte:02x}" for byte in noise())
     assert asyncio.run(source().get(plain)).data == noise()
+    with pytest.raises(Refusal, match="has to be base64"):
+        asyncio.run(source().get("data:image/png," + "%41" * 350_000))
     upper = "DATA:image/png;BASE64," + base64.b64encode(noise()).decode()
     assert asyncio.run(source().get(upper)).data == noise()
 

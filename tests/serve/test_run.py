@@ -44,6 +44,7 @@ def test_who_gives_the_interpreter_away_has_it_back_at_once(running):
     assert took < 0.7
 
 
+@pytest.mark.skipif(socket.SOMAXCONN < 300, reason="the system lets fewer wait")
 def test_hundreds_at_once_are_all_let_in():
     """Also while the server is busy: where there is no room to wait in, a client tries again only a second later."""
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from igva.errors import UserError
 from igva.testing import tiny_model, tiny_processor
-from igva.train.cells import word_embeddings
+from igva.train.cells import CellTask, word_embeddings
 from igva.train.run import run
 
 
@@ -66,12 +66,26 @@ def test_a_resumed_run_draws_the_same_cells(beside: Any) -> None:
     assert whole.keys() == resumed.keys() and all(whole[name].equal(resumed[name]) for name in whole)
 
 
-def test_a_step_in_micro_batches_learns_as_many_cells(beside: Any) -> None:
+def test_a_step_in_micro_batches_learns_as_many_cells(beside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, draw = [], CellTask.beside
+
+    def drawn(self: CellTask, instructions: Any, count: int, seed: str) -> Any:
+        counts.append(count)
+        return draw(self, instructions, count, seed)
+
+    monkeypatch.setattr(CellTask, "beside", drawn)
     settings = ("optim.batch_size=2", "optim.micro_batch_size=1", "optim.max_steps=2", "warm_up.imagined=0")
     log = log_of(run(beside(*settings)), 2)
+    assert set(counts) == {2}  # two parts of a step of four
     assert log[0]["loss"] == pytest.approx(
         log[0]["lm_loss"] + log[0]["aux_loss"] + 0.5 * log[0]["cells_loss"], abs=1e-3
     )
+
+
+def test_a_run_is_gone_on_with_in_the_same_micro_batches(beside: Any) -> None:
+    shutil.rmtree(run(beside()) / "checkpoint-4")
+    with pytest.raises(UserError, match=r"optim\.micro_batch_size was None, now 1"):
+        run(beside("optim.micro_batch_size=1"), resume=True)
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,8 @@ class Imagination:
     """
 
     def __init__(self, taps: Sequence[Tap], layer: int, vectors: Tensor):
-        self.taps = [number for number, tap in enumerate(taps) if tuple(tap) == (layer,)]
-        if not self.taps:
+        self.tap_numbers = [number for number, tap in enumerate(taps) if tuple(tap) == (layer,)]
+        if not self.tap_numbers:
             raise UserError(
                 f"the samples imagine classes, but no group of the fusion is the words layer ({layer}) alone: "
                 f"{REMEDY}, or name the group in model.fusion_kwargs"
@@ -131,7 +131,7 @@ class Imagination:
         """
         patches, descriptors = layers.patches.clone(), layers.descriptors.clone()
         cells = torch.tensor(imagined.cells)
-        for tap in self.taps:
+        for tap in self.tap_numbers:
             own = patches[:, tap, cells].float()  # (I, cells, D)
             change = imagined.share * (self.vectors[imagined.number] - own)
             patches[:, tap, cells] = (own + change).to(patches.dtype)

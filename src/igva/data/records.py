@@ -59,7 +59,7 @@ def record_from(entry: Any, images: Sequence[ImageSource], *, where: str, name: 
         entry: what the file holds: turns under ``conversations`` or ``messages``, each either LLaVA's
             (``from``, ``value``) or OpenAI's (``role``, ``content``: a string, or a list of text and image parts).
         images: its pictures.
-        where: it stands, for messages.
+        where: in which file and row, for messages.
         name, source: stand in for its ``id`` and its ``source`` or ``task`` where it has none.
 
     Raises:

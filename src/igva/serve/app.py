@@ -142,7 +142,7 @@ def create_app(
             async with completions.preparing():
                 pixels = await asyncio.to_thread(maker.prepare, await source.get(body.image))
             body.image = ""  # not while it waits for the model
-            request.scope[BODY].let_go()
+            request.scope[BODY].forget()
             return await asyncio.wrap_future(engine.call(lambda: attention_maps(model, pixels)))
 
         return JSONResponse(await unless_left(request, work()))

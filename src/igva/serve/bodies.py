@@ -15,7 +15,8 @@ Receive = Callable[[], Awaitable[Message]]
 
 BODY = "igva.body"  # in a request's scope: its `Body`
 SMALL = 2**16  # bytes: a body up to this size always finds room
-LARGE = 2**20  # bytes: bodies above this size take turns, from where they are read until the model has read them
+LARGE = 2**20  # bytes: bodies above this size take turns, until the model has read what they say
+TURN_SECONDS = 1.0  # that a turn goes on at most once nothing keeps the body's bytes: the model may be busy for long
 
 
 class Room:
@@ -129,18 +130,23 @@ class Body:
         return self.held > LARGE
 
     async def turn(self) -> None:
-        """Wait until no other large one has the turn, which ends when the model has read what it says."""
+        """Wait until no other large one has the turn."""
         await self._room.turns.acquire()
         self._has_turn = True
 
     def forget(self) -> None:
-        """Nothing keeps its bytes any more."""
+        """Nothing keeps its bytes any more; its turn ends with ``let_go``, or soon."""
+        self._leave()
+        if self._has_turn:
+            asyncio.get_running_loop().call_later(TURN_SECONDS, self.let_go)
+
+    def _leave(self) -> None:
         self.held = 0
         self._room.leave(self)
 
     def let_go(self) -> None:
         """Nothing keeps its bytes any more, and the next large one may be read."""
-        self.forget()
+        self._leave()
         if self._has_turn:
             self._room.turns.release()
             self._has_turn = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 
@@ -67,5 +68,6 @@ def run(app: App, listener: socket.socket, limits: Limits | None = None) -> None
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.freeze()  # what is loaded stays: looking through it for garbage would hold up everybody for a third of a second
     print(f"igva serves on http://{shown}:{port} (stop with Ctrl-C)", flush=True)
     server(app, limits=limits).run(sockets=[listener])

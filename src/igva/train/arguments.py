@@ -129,8 +129,8 @@ class WarmUpArguments:
     """
 
     steps: int = 0  # 0: off
-    beside: float = 0.0  # weight of the same loss beside that of the answers, in every later step of the run
-    batch_size: int = 16  # pictures of a step, in both
+    beside: float = 0.0  # weight of the same loss beside that of the answers, in later steps that have pictures
+    batch_size: int = 16  # pictures of a step of the warm-up; of one beside it, on each device
     learning_rate: float = 1e-3  # of the projector
     imagined: float = 0.33  # share of the pictures in photos.json, each time one is seen, to imagine a class on
     temperature: float = 0.05  # of the cosine cross-entropy over the words

@@ -109,7 +109,7 @@ class CellResult(NamedTuple):
 
 
 class CellTask:
-    """The cells of ``data.cells``, asked of a model.
+    """The cells of ``data.cells``, asked of a model; their words are as the model embeds them when it is made.
 
     Where ``photos.json`` stands beside a file of cell labels, classes are imagined on a share of its pictures
     (``warm_up.imagined``). What is missing of the pictures' layer means is computed here.
@@ -179,7 +179,12 @@ class CellTask:
         rows = None
         if instructions is not None:
             rows = instructions[torch.arange(len(drawn), device=instructions.device) % len(instructions)]
-        return self(drawn, rows, rng)
+        fusion = self._model.model.fusion
+        training = fusion.training
+        fusion.eval()  # what it counts or draws by lot in training belongs to the step's own pictures
+        result = self(drawn, rows, rng)
+        fusion.train(training)
+        return result
 
 
 def _files(recipe: Recipe) -> list[tuple[Path, Path]]:

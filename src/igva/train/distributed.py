@@ -136,12 +136,12 @@ def shard(model: Any, recipe: Recipe) -> None:
 
 def blocks(model: Any) -> list[nn.Module]:
     """The transformer blocks of vision tower and language model."""
-    blocks = []
+    found = []
     for part in (model.model.vision_tower, model.model.language_model):
         names = set(getattr(part, "_no_split_modules", None) or ())  # embeddings may be among them
         stacks = [module for module in part.modules() if isinstance(module, nn.ModuleList)]
-        blocks += [block for stack in stacks for block in stack if type(block).__name__ in names]
-    return blocks
+        found += [block for stack in stacks for block in stack if type(block).__name__ in names]
+    return found
 
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)

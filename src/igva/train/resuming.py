@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -154,14 +154,19 @@ def _check_same(
             f"{output} was begun by another version of igva, whose settings this one cannot read"
         ) from error
     theirs, ours = (_flat(dataclasses.asdict(settings)) for settings in (then, recipe))
-    odd = [*_differences(_without(theirs), _without(ours)), *_data_differences(before.get("data") or {}, data)]
+    # Cells beside the answers are drawn by micro-batch.
+    free = _MAY_DIFFER - ({"optim.micro_batch_size"} if recipe.warm_up.beside else set())
+    odd = [
+        *_differences(_without(theirs, free), _without(ours, free)),
+        *_data_differences(before.get("data") or {}, data),
+    ]
     if odd:
         new = f"model.init_from={kept[-1]}" if kept else "the settings you want"
         raise UserError(
             f"{output} was begun otherwise: {'; '.join(odd)}. Give the same settings, or begin a new run with another "
             f"output and {new}"
         )
-    return list(_differences({key: theirs[key] for key in _MAY_DIFFER}, ours))
+    return list(_differences({key: theirs[key] for key in free}, ours))
 
 
 def _data_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -178,8 +183,8 @@ def _data_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterat
         yield f"data.train gave {then.get('samples')} samples then, {now.get('samples')} now"
 
 
-def _without(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in _MAY_DIFFER}
+def _without(settings: Mapping[str, Any], free: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in free}
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

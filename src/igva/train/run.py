@@ -34,7 +34,7 @@ from igva.train.stopping import StopOnSignal
 from igva.train.tracking import check_trackers
 from igva.train.trainer import IgvaTrainer
 from igva.train.validation import Validation
-from igva.train.warmup import warm_up
+from igva.train.warmup import check_no_question, warm_up
 
 
 def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequence[str] = ()) -> Path:
@@ -71,9 +71,14 @@ def run(recipe: Recipe, resume: bool = False, *, name: str = "", overrides: Sequ
     if recipe.warm_up.place_words:
         add_place_words(model, processor, recipe.warm_up.place_words)
     cells = None
-    if (recipe.warm_up.steps or recipe.warm_up.beside) and layers is not None:
-        cells = CellTask(model, processor, recipe, layers)
-    if recipe.warm_up.steps and begun.checkpoint is None and cells is not None:
+    warms_up = bool(recipe.warm_up.steps) and begun.checkpoint is None
+    if warms_up:
+        check_no_question(model)
+    if (warms_up or recipe.warm_up.beside) and layers is not None:
+        with state.main_process_first():  # the others find everything there
+            layers.refresh()
+            cells = CellTask(model, processor, recipe, layers)
+    if warms_up and cells is not None:
         set_trainable(model, dataclasses.replace(recipe, stage="align", trained=["projector"]))
         figures = warm_up(model, recipe, cells)
     set_trainable(model, recipe)

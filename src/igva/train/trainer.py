@@ -137,7 +137,11 @@ class IgvaTrainer(Trainer):
             num_items_in_batch=num_items_in_batch,
             num_images_in_batch=self._images_in_step,
         )
-        self._check_finite(outputs.loss, ids)
+        # Gradients are averaged over the devices, while this device's loss is its share of a sum.
+        loss = outputs.loss * self.args.world_size
+        if self._cells is not None and sources:  # text alone brings no question for a picture
+            loss = loss + self._beside(self._cells, inputs.get("instruction_embeds"), ids)
+        self._check_finite(loss, ids)
         aux = outputs.aux_loss.item() if outputs.aux_loss is not None else 0.0
         if outputs.aux_loss is not None:
             self._figures.add("aux_loss", aux)
@@ -149,19 +153,15 @@ class IgvaTrainer(Trainer):
                 guided = self._guidance.measure(sources)
             if guided is not None:
                 self._figures.add_mean("guidance", guided, len(sources))
-        # Gradients are averaged over the devices, while this device's loss is its share of a sum.
-        loss = outputs.loss * self.args.world_size
-        if self._cells is not None and sources:  # text alone brings no question for a picture
-            loss = loss + self._beside(self._cells, inputs.get("instruction_embeds"), ids)
         return (loss, outputs) if return_outputs else loss
 
     def _beside(self, cells: CellTask, instructions: Tensor | None, ids: list[str]) -> Tensor:
-        """The loss of cells, this micro-batch's part of a step's; drawn by its samples, so that a resumed run draws
-        the same."""
+        """The loss of cells, this micro-batch's part of this device's; drawn by its samples, so that a resumed run
+        draws the same."""
         settings, parts = self.recipe.warm_up, self.current_gradient_accumulation_steps
         seed = f"{self.recipe.optim.seed} {self.state.global_step} {ids[0]}"
         result = cells.beside(instructions, max(1, settings.batch_size // parts), seed)
-        self._figures.add("cells_loss", result.loss.item() / parts)
+        self._figures.add("cells_loss", result.loss.item() / parts / self.args.world_size)
         for name, share in zip(("cells_right", "imagined_right"), result.shares(), strict=True):
             if share == share:
                 self._figures.add_mean(name, share, 1)

@@ -17,16 +17,17 @@ from igva.train.arguments import Recipe
 from igva.train.cells import CellTask
 
 
+def check_no_question(model: IgvaForConditionalGeneration) -> None:
+    """Raise ``UserError`` where the fusion needs a question: the warm-up has none."""
+    if model.model.fusion.needs_instruction:
+        raise UserError("the warm-up has no questions: use a fusion that needs none, such as mean")
+
+
 def warm_up(model: IgvaForConditionalGeneration, recipe: Recipe, cells: CellTask) -> dict[str, float]:
     """Train the projector on cell labels; returns means over the last tenth of the steps: loss, and accuracy.
 
     Imagined cells have an accuracy of their own.
-
-    Raises:
-        UserError: the fusion needs a question.
     """
-    if model.model.fusion.needs_instruction:
-        raise UserError("the warm-up has no questions: use a fusion that needs none, such as mean")
     settings = recipe.warm_up
     optimizer = torch.optim.AdamW(model.model.projector.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, max(1, settings.steps // 20), settings.steps)
