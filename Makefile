@@ -10,7 +10,7 @@ OLDEST := .venv-oldest/bin
 LMMS := .venv-lmms/bin
 VLLM := .venv-vllm/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
-# Bytecode is made of what is imported, when it is: of all files at once it takes longer than the installation.
+# Bytecode is made of what is imported, when it is imported.
 PIP_QUIET := -q --disable-pip-version-check --no-compile
 # One process per core; a file's tests stay together, since they share what is slow to make.
 PARALLEL := -n auto --dist loadfile

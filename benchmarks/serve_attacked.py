@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -75,11 +75,12 @@ class Felt:
     """What the quiet client met.
 
     Attributes:
-        seconds: of each answer; ``health``: of each answer of /health.
+        seconds: of each answer; ``began``: when it was asked for; ``health``: seconds of each answer of /health.
         wrong: what was answered in place of what.
     """
 
     seconds: list[float] = field(default_factory=list)
+    began: list[float] = field(default_factory=list)
     health: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -93,6 +94,7 @@ class Neighbour:
         self.answers = [self.ask(body, Felt()) for body in self.bodies]
 
     def ask(self, body: dict[str, Any], felt: Felt) -> str:
+        felt.began.append(time.monotonic())
         start = time.perf_counter()
         try:
             reply = httpx.post(f"{self.url}{ROUTE}", json=body, timeout=600)
@@ -227,12 +229,22 @@ def misbehave(url: str, kinds: list[str], over: Any, met: Any) -> None:
     order: list[str] = []
     while not over.is_set():
         order = order or random.sample(kinds, len(kinds))
-        kind = order.pop()
+        kind, start = order.pop(), time.monotonic()
         try:
-            met.put((kind, str(getattr(one, kind)())))
+            what = str(getattr(one, kind)())
         except (httpx.HTTPError, OSError) as error:  # hung up on, as it deserves
-            met.put((kind, type(error).__name__))
+            what = type(error).__name__
+        met.put(Met(kind, what, start, time.monotonic()))
     one.hold([])
+
+
+class Met(NamedTuple):
+    """What one misbehaviour got, and when: ``time.monotonic``, which all processes share."""
+
+    kind: str
+    what: str
+    began: float
+    ended: float
 
 
 class Attack:
@@ -243,13 +255,13 @@ class Attack:
         self._over, self._queue = context.Event(), context.Queue()
         self._process = context.Process(target=misbehave, args=(url, kinds, self._over, self._queue), daemon=True)
         self._process.start()
-        self._met: Counter[tuple[str, str]] = Counter()
+        self._met: list[Met] = []
 
-    def met(self) -> Counter[tuple[str, str]]:
-        """How often each kind got what, so far."""
+    def met(self) -> list[Met]:
+        """So far."""
         with suppress(queue.Empty):
             while True:
-                self._met[self._queue.get(timeout=0.01)] += 1
+                self._met.append(self._queue.get(timeout=0.01))
         return self._met
 
     def end(self) -> None:
@@ -279,7 +291,7 @@ def measure(model: str, minutes: float, quiet_minutes: float, kinds: list[str]) 
             attack = Attack(url, kinds)
             start = time.monotonic()
             beside = neighbour.ask_until(
-                lambda: time.monotonic() > start + 60 * minutes and {kind for kind, _ in attack.met()} == set(kinds)
+                lambda: time.monotonic() > start + 60 * minutes and {each.kind for each in attack.met()} == set(kinds)
             )
             during = resident_mb(server.pid)
             attack.end()
@@ -294,7 +306,8 @@ def measure(model: str, minutes: float, quiet_minutes: float, kinds: list[str]) 
         "beside": felt(beside),
         "after": felt(after),
         "memory_mb": {"alone": round(before), "beside": round(during), "after": round(memory)},
-        "misbehaviour": {f"{kind}: {what}": count for (kind, what), count in sorted(met.items())},
+        "misbehaviour": dict(sorted(Counter(f"{each.kind}: {each.what}" for each in met).items())),
+        "slowest_beside": slowest(beside, met),
         "broken": broken(alone, beside, after, before, memory, met),
     }
 
@@ -309,12 +322,22 @@ def felt(each: Felt) -> dict[str, Any]:
     }
 
 
-def broken(
-    alone: Felt, beside: Felt, after: Felt, before_mb: float, after_mb: float, met: Counter[tuple[str, str]]
-) -> list[str]:
+def slowest(beside: Felt, met: list[Met], count: int = 5) -> list[dict[str, Any]]:
+    """The neighbour's slowest answers, and what went on during each or had ended at most a second before."""
+    rows = sorted(zip(beside.seconds, beside.began, strict=True), reverse=True)[:count]
+    return [
+        {
+            "seconds": round(seconds, 2),
+            "beside": [each.kind for each in met if each.began < began + seconds and each.ended > began - 1],
+        }
+        for seconds, began in rows
+    ]
+
+
+def broken(alone: Felt, beside: Felt, after: Felt, before_mb: float, after_mb: float, met: list[Met]) -> list[str]:
     """Promises that were not kept."""
     found = [f"wrong answer: {each}" for felt in (alone, beside, after) for each in felt.wrong[:3]]
-    found += [f"{kind}: {what}" for kind, what in met if what.startswith("5")]
+    found += [f"{each.kind}: {each.what}" for each in met if each.what.startswith("5")]
     if (ratio := max(beside.seconds) / max(alone.seconds)) > SLOWER:
         found.append(f"the slowest answer took {ratio:.1f} times as long as alone")
     if after_mb > before_mb * MEMORY:
@@ -332,6 +355,7 @@ def report(result: dict[str, Any]) -> str:
             f"{row['slowest_health_s']:>7.2f} s {result['memory_mb'][phase]:>6} MB"
         )
     lines += [f"  {count:>5} × {kind}" for kind, count in result["misbehaviour"].items()]
+    lines += [f"  {row['seconds']:>5} s beside {', '.join(row['beside'])}" for row in result["slowest_beside"]]
     return "\n".join([*lines, *(f"BROKEN: {each}" for each in result["broken"])])
 
 

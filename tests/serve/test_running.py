@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -82,6 +84,28 @@ def test_joining_and_leaving_changes_no_answer(kind):
     batch.keep([])
     note(join(batch, [entries[0]]), [0])  # an empty batch starts anew
     assert said[0][-1] == alone[0][0]
+
+
+@torch.no_grad()
+def test_answers_to_one_prompt_are_read_as_one_row(small, monkeypatch):
+    """And are rows of their own from then on."""
+    model, processor = small
+    one, *_ = entry(model, processor, 1)
+    other, *_ = entry(model, processor, 2)
+    entries = [one, replace(other, who=5), replace(one, who=6), replace(one, who=7)]
+    alone = [join(RunningBatch(model), [each])[0] for each in entries]
+    rows, forward = [], model.forward
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "forward", lambda **inputs: rows.append(len(inputs["input_ids"])) or forward(**inputs))
+        batch: RunningBatch[int] = RunningBatch(model)
+        logits = join(batch, entries)
+    assert set(rows) == {2} and batch.who == [1, 5, 6, 7]
+    torch.testing.assert_close(logits, torch.stack(alone), atol=1e-4, rtol=1e-4)
+    after = batch.step([3, 4, 5, 6])
+    for row, (each, token) in enumerate(zip(entries, (3, 4, 5, 6), strict=True)):
+        single: RunningBatch[int] = RunningBatch(model)
+        join(single, [each])
+        torch.testing.assert_close(after[row], single.step([token])[0], atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -236,9 +236,12 @@ class Engine:
     def _begin(self, jobs: Sequence[Job]) -> None:
         """Look at the pictures; who fails here leaves the others to join."""
         entries = []
+        images: dict[int, IgvaImageFeatures | None] = {}  # several answers to one prompt look at it once
         for job in jobs:
             try:
-                image = self._features(job.prompt)
+                if id(job.prompt) not in images:
+                    images[id(job.prompt)] = self._features(job.prompt)
+                image = images[id(job.prompt)]
                 job.sampler = Sampler(job.sampling, self.model.device)
                 job.text = TokenText(self.processor.tokenizer, job.sampling.stops)
                 entries.append(Entry(job, job.prompt.ids, image))

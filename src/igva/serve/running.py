@@ -32,17 +32,23 @@ class Entry(Generic[Who]):
 class Arrival(Generic[Who]):
     """Prompts on their way into a batch, some tokens at a time: nothing of the batch changes before they are through.
 
+    Several answers to one prompt, whose entries share ``ids`` and ``image``, are read as one row.
+
     Attributes:
         entries: whose they are.
-        cache, mask: of the tokens that have been run, and of all.
+        cache, mask: of the tokens that have been run, and of all; a row for each entry once they are through.
         length: tokens of the longest prompt.
     """
 
     def __init__(self, model: IgvaForConditionalGeneration, entries: Sequence[Entry[Who]]):
         self.model, self.entries = model, list(entries)
+        prompts = {(id(entry.ids), id(entry.image)): entry for entry in entries}
+        numbers = {key: number for number, key in enumerate(prompts)}
+        self._prompts = list(prompts.values())
+        self._rows = [numbers[id(entry.ids), id(entry.image)] for entry in entries]  # of each entry
         self.length = max(len(entry.ids) for entry in entries)
-        gaps = [self.length - len(entry.ids) for entry in entries]
-        rows = [([0] * gap + e.ids, [0] * gap + [1] * len(e.ids)) for gap, e in zip(gaps, entries, strict=True)]
+        gaps = [self.length - len(each.ids) for each in self._prompts]
+        rows = [([0] * gap + e.ids, [0] * gap + [1] * len(e.ids)) for gap, e in zip(gaps, self._prompts, strict=True)]
         self._ids = torch.tensor([ids for ids, _ in rows], device=model.device)
         self.mask = torch.tensor([mask for _, mask in rows], device=model.device)  # (B, S)
         self.cache = DynamicCache()
@@ -78,14 +84,19 @@ class Arrival(Generic[Who]):
         if end < self._ids.shape[1]:
             return None
         logits: Tensor = output.logits[:, -1]
-        return logits
+        if len(self._prompts) == len(self.entries):
+            return logits
+        index = torch.tensor(self._rows, device=logits.device)
+        self.mask = self.mask[index]
+        self.cache.batch_select_indices(index)
+        return logits[index]
 
     def _pictures(self, start: int, end: int) -> dict[str, IgvaImageFeatures] | None:
         """What stands at the placeholders among these tokens."""
         tokens: list[Tensor] = []
         added: dict[int, list[Tensor]] = {}
         for entry, (first, last, every) in zip(
-            self.entries, self._placeholders[:, [start, end, -1]].tolist(), strict=True
+            self._prompts, self._placeholders[:, [start, end, -1]].tolist(), strict=True
         ):
             image = entry.image
             own = torch.cat(list(image.pooler_output or ())) if image is not None else self._ids.new_empty(0, 0)
