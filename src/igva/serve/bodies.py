@@ -16,7 +16,7 @@ Receive = Callable[[], Awaitable[Message]]
 BODY = "igva.body"  # in a request's scope: its `Body`
 SMALL = 2**16  # bytes: a body up to this size always finds room
 LARGE = 2**20  # bytes: bodies above this size take turns, until the model has read what they say
-TURN_SECONDS = 1.0  # that a turn goes on at most once nothing keeps the body's bytes: the model may be busy for long
+TURN_SECONDS = 0.3  # that a turn goes on at most once nothing keeps the body's bytes: the model may be busy for long
 
 
 class Room:
