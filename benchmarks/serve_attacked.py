@@ -95,13 +95,12 @@ class Neighbour:
 
     def ask(self, body: dict[str, Any], felt: Felt) -> str:
         felt.began.append(time.monotonic())
-        start = time.perf_counter()
         try:
             reply = httpx.post(f"{self.url}{ROUTE}", json=body, timeout=600)
             said = str(reply.json()["choices"][0]["message"]["content"]) if reply.status_code == 200 else reply.text
         except httpx.HTTPError as error:
             said = repr(error)
-        felt.seconds.append(time.perf_counter() - start)
+        felt.seconds.append(time.monotonic() - felt.began[-1])
         return said
 
     def ask_until(self, over: Callable[[], bool]) -> Felt:

@@ -66,3 +66,12 @@ def test_a_journal_goes_on_behind_its_last_whole_line(tmp_path):
     assert list(journal.entries()) == [{"id": 1}, {}, {}, {"id": 2}]
     journal.replace([{"id": 5}])
     assert journal.file.read_text() == '{"id": 5}\n' and list(tmp_path.iterdir()) == [journal.file]
+
+
+def test_names_that_are_no_utf8_are_written_all_the_same(tmp_path):
+    file = tmp_path / "settings.json"
+    settings = {"model": "caf\udce9", "name": "é"}  # what Python makes of a byte that is no UTF-8
+    claim(file, settings, tmp_path / "results.jsonl")
+    assert json.loads(file.read_text()) == settings
+    claim(file, {"name": "é"}, tmp_path / "results.jsonl")
+    assert "é" in file.read_text()

@@ -74,9 +74,11 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """``write_file`` with this value as indented JSON; names that are no UTF-8 are escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    whole = text.isascii() or text.encode(errors="replace").decode() == text
-    write_file(path, (text if whole else json.dumps(value, indent=2)) + "\n")
+    try:
+        content = json.dumps(value, indent=2, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        content = json.dumps(value, indent=2).encode()
+    write_file(path, content + b"\n")
 
 
 @contextmanager

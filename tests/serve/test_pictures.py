@@ -17,7 +17,7 @@ from igva.serve.fetch import Fetcher
 from igva.serve.limits import Limits
 from igva.serve.local_files import LocalFiles
 from igva.serve.pictures import Picture, PictureSource
-from igva.serve.strict_json import PIECE
+from igva.serve.pieces import PIECE
 
 from .conftest import data_url, noise, png
 

@@ -18,7 +18,7 @@ from igva.serve.failure import Refusal
 from igva.serve.fetch import Fetcher, too_large
 from igva.serve.limits import Limits
 from igva.serve.local_files import LocalFiles
-from igva.serve.strict_json import PIECE, pieces
+from igva.serve.pieces import PIECE, pieces
 
 MOST_QUOTED = 2**20  # characters of a data URL that is not base64: reading one takes a hundred times its memory
 _WHITE = b" \t\r\n\f"  # what `base64` prints has line breaks

@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect
 
 from igva.serve.bodies import BODY
 from igva.serve.failure import Refusal, client_left
-from igva.serve.strict_json import pieces, read_json
+from igva.serve.pieces import pieces
+from igva.serve.strict_json import read_json
 
 Body = TypeVar("Body", bound=BaseModel)
 Result = TypeVar("Result")

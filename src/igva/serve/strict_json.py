@@ -3,18 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
-
-PIECE = 2**16  # bytes: a few of Python's operations on so many take no longer than a thread may keep the interpreter
-
-
-def pieces(data: bytes) -> Iterator[bytes]:
-    """The bytes, one piece after another.
-
-    An operation on bytes keeps the interpreter until it is done: megabytes at once would hold up the model's thread.
-    """
-    return (data[start : start + PIECE] for start in range(0, len(data), PIECE))
 
 
 def read_json(text: str | bytes) -> Any:
