@@ -1,5 +1,6 @@
 """What the server's process is set to before it listens."""
 
+import gc
 import socket
 import sys
 import threading
@@ -23,6 +24,12 @@ def running(monkeypatch):
     yield
     listener.close()
     sys.setswitchinterval(before)
+    gc.unfreeze()
+
+
+def test_what_is_loaded_is_not_searched_for_garbage(running):
+    """Half a million objects of torch and transformers: a third of a second in which nobody is answered."""
+    assert gc.get_freeze_count() > 100_000
 
 
 def test_who_gives_the_interpreter_away_has_it_back_at_once(running):
