@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_the_example_fusion_works(monkeypatch):
-    """The file of docs/fusions.md, word for word, is a fusion."""
-    code = re.search(r"```python\n(.*?)```", (ROOT / "docs/fusions.md").read_text(), re.S).group(1)
+def test_the_example_fusion_works(monkeypatch, tmp_path):
+    """The file of docs/fusions.md, word for word, is a fusion, and the test beside it passes."""
+    code, test = re.findall(r"```python\n(.*?)```", (ROOT / "docs/fusions.md").read_text(), re.S)
     space = {"__name__": "igva.model.fusion_max", "__package__": "igva.model"}
     exec(compile(code, "docs/fusions.md", "exec"), space)
     monkeypatch.setattr(fusions, "_FUSIONS", dict(fusions._FUSIONS))
@@ -26,6 +26,9 @@ def test_the_example_fusion_works(monkeypatch):
     fusion = fusions.build_fusion("max", {"layers": (1, 3)}, FusionDims(4, 8, 9, None))
     layers = VisionLayers(torch.randn(2, 2, 9, 8), torch.randn(2, 2, 8))
     assert torch.equal(fusion(layers, None).features, layers.patches.max(dim=1).values)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(test, "docs/fusions.md", "exec"), {})
+    assert (tmp_path / "tiny-max/model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,4 +1,9 @@
-"""The answers of one task as they come, on disk: an interrupted run goes on behind the last one."""
+"""The answers of one task as they come, on disk: an interrupted run goes on behind the last one.
+
+lmms-eval 0.7.3 has a cache of its own (``use_cache``), which would not do: it writes once all of a task's questions are
+answered, so that a killed run loses them, and tells models apart by their arguments, so that a folder that was trained
+on gets its old answers.
+"""
 
 from __future__ import annotations
 
