@@ -74,13 +74,13 @@ def load(
     Args:
         name_or_path: a name of ``igva models``, a folder, or a hub id.
         device: default: the GPU if there is one, else the CPU.
-        dtype: default: float32 on the CPU, bfloat16 elsewhere.
+        dtype: default: float32 on the CPU, bfloat16 elsewhere; ``auto``: as it was saved.
 
     Raises:
         UserError: no such model, a folder without weights or sentence encoder, or a device that is not there.
     """
     where = torch.device(_pick_device(device))
-    what = _pick_dtype(dtype, where)
+    what = "auto" if dtype == "auto" else _pick_dtype(dtype, where)
     folder = resolve_model(name_or_path)
     try:
         model = AutoModelForImageTextToText.from_pretrained(

@@ -16,6 +16,7 @@ VERBS = (
     "models",
     "fusions",
     "convert",
+    "export",
     "train",
     "plan",
     "recipe",

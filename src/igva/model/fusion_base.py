@@ -139,3 +139,17 @@ class Fusion(nn.Module):
             instruction: ``(I, E)``; a row of zeros means "no instruction". None unless ``needs_instruction``.
         """
         raise NotImplementedError
+
+    def fixed_blocks(self, weights: Tensor | None = None) -> Tensor | None:
+        """The features as sums of the taps with constant factors, ``(blocks, T)``, where they are that.
+
+        Channels ``b D`` to ``(b + 1) D`` of the features are then ``Σ_t m[b, t] tap_t``, so that a linear layer behind
+        them can take the factors over.
+
+        Args:
+            weights: ``(K,)``, the weights of ``layer_groups`` held fixed; for fusions that set them anew each time.
+
+        Returns:
+            None: the features are no such sum, or not without ``weights``.
+        """
+        return None

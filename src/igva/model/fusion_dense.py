@@ -57,6 +57,9 @@ class _DenseFusion(Fusion):
     def forward(self, layers: VisionLayers, instruction: Tensor | None) -> FusionOutput:
         return FusionOutput(features=layers.patches.transpose(1, 2).flatten(2))  # (I, T, N, D) -> (I, N, T·D)
 
+    def fixed_blocks(self, weights: Tensor | None = None) -> Tensor | None:
+        return torch.eye(len(self.taps))
+
 
 class _DensePairFusion(_DenseFusion):
     config: DensePairConfig
@@ -96,6 +99,9 @@ class DenseStiFusion(_DensePairFusion):
         channels_last = further.reshape(images * taps, patches, width)
         pooled = functional.avg_pool1d(channels_last.transpose(1, 2), self.config.pool).transpose(1, 2)
         return FusionOutput(features=torch.cat([base, pooled.reshape(images, -1, width)], dim=1))
+
+    def fixed_blocks(self, weights: Tensor | None = None) -> Tensor | None:
+        return None  # the further layers are further tokens
 
 
 class DenseSciFusion(_DensePairFusion):

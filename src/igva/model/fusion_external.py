@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .fusion_base import Fusion, FusionConfig, FusionDims, FusionOutput
@@ -36,6 +37,9 @@ class ExternalDirectFusion(Fusion):
 
     def forward(self, layers: VisionLayers, instruction: Tensor | None) -> FusionOutput:
         return FusionOutput(features=layers.patches.transpose(1, 2).flatten(2))  # (I, T, N, D) -> (I, N, T·D)
+
+    def fixed_blocks(self, weights: Tensor | None = None) -> Tensor | None:
+        return torch.eye(len(self.taps))
 
 
 def stage_layers(num_layers: int) -> list[int]:

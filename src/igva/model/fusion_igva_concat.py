@@ -34,3 +34,8 @@ class IgvaConcatFusion(IgvaFusion):
         gates = gates[:, :, None, None] if gates.dim() == 2 else gates.transpose(1, 2)[..., None]  # (I, K, N or 1, 1)
         groups = self.groups(layers).patches * gates
         return torch.cat([*layers.patches[:, : self.num_bases].unbind(1), *groups.unbind(1)], dim=-1)
+
+    def fixed_blocks(self, weights: Tensor | None = None) -> Tensor | None:
+        if weights is None:
+            return None
+        return torch.cat([torch.ones(self.num_bases), weights.float() * len(self.layer_groups)]).diag()

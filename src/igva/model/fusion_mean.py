@@ -62,6 +62,12 @@ class GroupedFusion(Fusion):
         fused = torch.einsum("ik,iknd->ind" if weights.dim() == 2 else "ink,iknd->ind", weights, groups)
         return torch.cat([*layers.patches[:, : self.num_bases].unbind(1), fused], dim=-1)
 
+    def fixed_blocks(self, weights: Tensor | None = None) -> Tensor | None:
+        if weights is None:
+            return None
+        bases = torch.eye(self.num_bases, len(self.taps))
+        return torch.cat([bases, torch.cat([torch.zeros(self.num_bases), weights.float()])[None]])
+
     def groups(self, layers: VisionLayers) -> VisionLayers:
         """Of the taps, those of the groups: ``(I, K, N, D)`` and ``(I, K, D)``."""
         return VisionLayers(layers.patches[:, self.num_bases :], layers.descriptors[:, self.num_bases :])
@@ -83,3 +89,7 @@ class MeanFusion(GroupedFusion):
         images, k = layers.patches.shape[0], len(self.layer_groups)
         weights = layers.patches.new_full((images, k), 1.0 / k)
         return FusionOutput(features=self.mix(layers, weights), weights=weights)
+
+    def fixed_blocks(self, weights: Tensor | None = None) -> Tensor | None:
+        count = len(self.layer_groups)
+        return super().fixed_blocks(torch.full((count,), 1.0 / count))

@@ -248,7 +248,7 @@ class IgvaProcessor(ProcessorMixin):
         template = chat_template or self.chat_template or self.tokenizer.chat_template
         if template is None:
             raise ValueError("the tokenizer has no chat template: pass chat_template=…")
-        form = self._form(template)
+        form = self.template_form(template)
         if form != "items":
             as_text = [
                 [self.image_token if item["type"] == "image" else item["text"] for item in message["content"]]
@@ -268,7 +268,7 @@ class IgvaProcessor(ProcessorMixin):
         text: str = self.tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, **kwargs)
         return text
 
-    def _form(self, template: str) -> str:
+    def template_form(self, template: str) -> str:
         """How a template wants a message's content, found by looking at what it makes of one.
 
         Returns:
@@ -402,7 +402,7 @@ class IgvaProcessor(ProcessorMixin):
 
     def _mean_color(self) -> tuple[int, int, int]:
         mean = getattr(self.image_processor, "image_mean", None) or (0.5, 0.5, 0.5)
-        red, green, blue = (round(channel * 255) for channel in mean)
+        red, green, blue = (int(channel * 255) for channel in mean)  # down, as LLaVA-1.5 was trained
         return red, green, blue
 
     # --- inside -----------------------------------------------------------------------------------------------
@@ -493,7 +493,7 @@ _CALL_OPTIONS = frozenset(
     }
 )
 _PROBE = "What is to be seen in this picture"
-# Tokenizer → template → what ``IgvaProcessor._form`` found; a processor's own attributes would be saved with it.
+# Tokenizer → template → what ``template_form`` found; a processor's own attributes would be saved with it.
 _FORMS: WeakKeyDictionary[Any, dict[str, str]] = WeakKeyDictionary()
 
 
