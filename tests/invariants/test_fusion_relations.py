@@ -33,6 +33,7 @@ OPTIONS = {
     "igva_concat per patch": {"per_patch": True},
     "igva sharp": {"temperature": 0.3},
     "igva loud": {"query_norm": True},
+    "igva norms first": {"pre_norm": True},
     "igva balanced over the batch": {"load_balance_coef": 0.1, "level_embeddings": True},
 }
 
@@ -345,6 +346,24 @@ def test_a_normed_query_is_as_loud_whatever_the_length_of_the_sentence_vector():
     assert moved(loud) > 1.5 * moved(quiet)
     assert moved(loud, scale=30.0) == pytest.approx(moved(loud), rel=0.35)
     assert not any("query_norm" in name for name in quiet.state_dict())
+
+
+@torch.no_grad()
+def test_with_norms_in_front_the_question_passes_blocks_that_say_the_same_to_all():
+    """As deep a stack as one likes: where each block adds the same, questions are told apart as without blocks."""
+    torch.manual_seed(0)
+
+    def moved(pre_norm):
+        fusion = make("igva", num_blocks=8, pre_norm=pre_norm)
+        for block in fusion.allocator.blocks:
+            for add in (block.attention.out_proj, block.feed_forward[2]):
+                add.weight.zero_()
+                add.bias.copy_(10 * torch.randn_like(add.bias))
+        layers, instruction = inputs(fusion)
+        own, other = (fusion(layers, asked).weights for asked in (instruction, instruction.roll(1, 0)))
+        return float((own - other).abs().sum(dim=-1).mean() / 2)
+
+    assert moved(True) > 100 * moved(False)
 
 
 @pytest.mark.parametrize("options", [{}, {"level_embeddings": True, "query_norm": True}])

@@ -29,6 +29,9 @@ class IgvaFusionConfig(GroupedFusionConfig):
     # A sentence vector has length 1, so that a channel of it is about 1 / sqrt(E): beside descriptors, whose channels
     # are about 1, the question is next to nothing. A LayerNorm in front of its projection makes both alike.
     query_norm: bool = False
+    # The published blocks norm the sum of question and answer after each step, and training makes their outcome the
+    # same for every question. With the norms in front, what the question said goes past them to the last layer.
+    pre_norm: bool = False
     uniform_start: bool = False  # the last layer starts at zero: training goes on from stage 1's plain average
     per_patch: bool = False  # every patch has weights of its own; it starts as the one set for all of them
     patch_dim: int = 64  # width in which patches are compared with the question, where per_patch is on
@@ -37,7 +40,7 @@ class IgvaFusionConfig(GroupedFusionConfig):
 
 
 class AllocatorBlock(nn.Module):
-    """Post-norm cross-attention block; the feed-forward does not expand (as the published code has it)."""
+    """Cross-attention block, norms behind the sums; the feed-forward does not expand (as the published code has it)."""
 
     def __init__(self, hidden_size: int, num_heads: int):
         super().__init__()
@@ -50,9 +53,22 @@ class AllocatorBlock(nn.Module):
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         """``(I, 1, A)``, ``(I, K, A)`` → ``(I, 1, A)``."""
-        attended, _ = self.attention(query, keys, keys, need_weights=False)
-        query = self.norm_1(query + attended)
+        query = self.norm_1(query + self.attend(query, keys))
         return self.norm_2(query + self.feed_forward(query))
+
+    def attend(self, query: Tensor, keys: Tensor) -> Tensor:
+        """What the query finds in the keys: ``(I, 1, A)``."""
+        attended: Tensor = self.attention(query, keys, keys, need_weights=False)[0]
+        return attended
+
+
+class PreNormAllocatorBlock(AllocatorBlock):
+    """The same with the norms in front of what is added, so that the query itself passes unchanged."""
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        """``(I, 1, A)``, ``(I, K, A)`` → ``(I, 1, A)``."""
+        query = query + self.attend(self.norm_1(query), keys)
+        return query + self.feed_forward(self.norm_2(query))
 
 
 class LevelEmbeddings(nn.Module):
@@ -111,7 +127,9 @@ class WeightAllocator(nn.Module):
         self.key_proj = nn.Linear(vision_dim, width) if config.num_blocks else None
         levels = config.level_embeddings and config.num_blocks
         self.level_embeddings = LevelEmbeddings(num_groups, width) if levels else None
-        self.blocks = nn.ModuleList([AllocatorBlock(width, config.num_heads) for _ in range(config.num_blocks)])
+        block = PreNormAllocatorBlock if config.pre_norm else AllocatorBlock
+        self.blocks = nn.ModuleList([block(width, config.num_heads) for _ in range(config.num_blocks)])
+        self.last_norm = nn.LayerNorm(width) if config.pre_norm and config.num_blocks else nn.Identity()
         self.temperature = config.temperature
         self.to_logits = (ZeroLinear if config.uniform_start else nn.Linear)(width, num_groups)
         self.patch_logits = PatchLogits(width, vision_dim, config.patch_dim) if config.per_patch else None
@@ -125,6 +143,7 @@ class WeightAllocator(nn.Module):
                 keys = self.level_embeddings(keys)
             for block in self.blocks:
                 query = block(query, keys)
+            query = self.last_norm(query)
         logits = self.to_logits(query[:, 0])
         if self.patch_logits is not None:
             logits = logits[:, None] + self.patch_logits(query[:, 0], patches)  # (I, N, K)
