@@ -1,4 +1,4 @@
-"""Three questions on one kind of picture: nothing but the question tells what is needed."""
+"""Four questions on one kind of picture: nothing but the question tells what is needed."""
 
 import collections
 
@@ -9,7 +9,8 @@ from igva.probe.edition import FOLLOW_UPS, PUBLISHED
 from igva.probe.task_base import Dealer, stream
 from igva.probe.tasks import task_of
 
-TASKS = ("thing_beside", "pattern_beside", "word_beside")
+TASKS = ("thing_beside", "pattern_beside", "word_beside", "dot_beside")
+KINDS = {"thing_beside": "object", "word_beside": "word", "dot_beside": "dot", "pattern_beside": "pattern"}
 
 
 def scene_of(task, split, number):
@@ -18,17 +19,19 @@ def scene_of(task, split, number):
 
 @pytest.mark.parametrize("split", ["train", "val", "test", "unseen"])
 @pytest.mark.parametrize("task", TASKS)
-def test_each_picture_holds_all_three_and_the_answer(task, split):
+def test_each_picture_holds_all_four_and_the_answer(task, split):
     for number in range(12):
         scene, question = scene_of(task, split, number)
         kinds = [thing.kind for thing in scene.things]
-        assert sorted(kinds) == ["object", "pattern", "word"]
-        (asked,) = scene.of_kind({"thing_beside": "object", "word_beside": "word"}.get(task, "pattern"))
+        assert sorted(kinds) == ["dot", "object", "pattern", "word"]
+        (asked,) = scene.of_kind(KINDS[task])
         assert question.answer in question.choices
-        if task != "pattern_beside":
+        if task in ("thing_beside", "word_beside"):
             assert question.answer == asked.name
+        if task == "dot_beside":
+            assert question.answer == asked.color != scene.background
         (shape,) = scene.of_kind("pattern")
-        assert shape.name in question.question or "writing" in question.question
+        assert shape.name in question.question or "small" in question.question
         for one in scene.things:
             for other in scene.things:
                 apart = one.box[2] <= other.box[0] or one.box[3] <= other.box[1]
@@ -43,7 +46,7 @@ def test_answers_come_equally_often():
 
 
 def test_they_are_asked_one_question_and_stand_in_no_published_split():
-    for index in range(6):
+    for index in range(8):
         made = sample("train", index, tasks=TASKS)
-        assert [talk.task for talk in made.conversations] == [TASKS[index % 3]] and len(made.questions) == 1
+        assert [talk.task for talk in made.conversations] == [TASKS[index % 4]] and len(made.questions) == 1
     assert not {*TASKS} & {*FOLLOW_UPS, *(name for names in PUBLISHED.values() for name in names)}

@@ -79,7 +79,7 @@ def test_it_stands_in_every_list(corner, tmp_path: Path, monkeypatch, capsys) ->
     assert categories()["Vision-Centric"][-1] == "corner" and category_of("corner") == "Vision-Centric"
     assert cli.entry(["probe", "tasks"]) == 0
     listed = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["Vision-Centric", "corner", "by", "name", "only"] in listed and len(listed) == 33
+    assert ["Vision-Centric", "corner", "by", "name", "only"] in listed and len(listed) == 34
     for split, count in (("train", "12"), ("test", "8")):
         where = ["--split", split, "--count", count, "--out", str(tmp_path / split)]
         assert cli.entry(["probe", "build", *where, "--tasks", "corner, turn"]) == 0

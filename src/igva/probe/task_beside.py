@@ -1,12 +1,15 @@
-"""Three tasks on one kind of picture: a named thing, a shape with a pattern, and a word in small type, side by side.
+"""Four tasks on one kind of picture: a named thing, a shape with a pattern, a word in small type, and a dot of colour.
 
-What is needed differs with the question alone: a thing's name stands in deep layers, a pattern and the strokes of small
-letters in shallow ones. So these are the pictures on which it must pay to let the question choose the layers, wherever
-not everything fits through (docs/guidance.md). They are no part of the published suite.
+What is needed differs with the question alone: a thing's name stands in deep layers, a pattern, the strokes of small
+letters and the colour of a few pixels in shallow ones. So these are the pictures on which it must pay to let the
+question choose the layers, wherever not everything fits through (docs/guidance.md). They are no part of the published
+suite.
 """
 
 import functools
 import random
+
+import numpy as np
 
 from igva.probe import drawing, pack, scenes, task_charts, task_fine
 from igva.probe.drawing import SHAPES
@@ -29,30 +32,49 @@ WORDINGS = {
         "Name the object beside the {shape}.",
         "What is shown beside the {shape}?",
     ),
+    "dot_beside": (
+        "What colour is the dot beside the {shape}?",
+        "Which colour has the small dot?",
+        "Name the colour of the dot beside the {shape}.",
+    ),
 }
+DOT_COLORS = tuple(color for color in scenes.COLORS if color not in ("black", "white", "gray"))
 HALF = scenes.SIZE // 2
 QUARTERS = tuple((left, top) for left in (0, HALF) for top in (0, HALF))
 
 
 def _draw(rng: random.Random, split: Split, dealer: Dealer, task: str) -> Drawn:
-    """The picture with the question of one task, whose answer is dealt; the other two are drawn by lot."""
+    """The picture with the question of one task, whose answer is dealt; the others are drawn by lot."""
     decks = {
         "thing_beside": tuple(pack.nouns()),
         "pattern_beside": task_fine.PATTERNS,
         "word_beside": task_charts.WORDS,
+        "dot_beside": DOT_COLORS,
     }
     answers = {name: dealer.deal(task, deck) if name == task else rng.choice(deck) for name, deck in decks.items()}
     scene = drawing.background_for(rng, split, answers["thing_beside"])
+    while scene.background == answers["dot_beside"]:
+        scene = drawing.background_for(rng, split, answers["thing_beside"])
     shape = rng.choice([name for name in SHAPES if name != "diamond"])
-    thing, pattern, word = rng.sample(QUARTERS, 3)
+    thing, pattern, word, dot = rng.sample(QUARTERS, 4)
     drawing.draw_objects(scene, [answers["thing_beside"]], [_square(rng, *thing, 76, 98)])
     colors = drawing.shape_colors(scene, 2)
     task_fine.draw_filled(scene, shape, answers["pattern_beside"], colors, _square(rng, *pattern, 72, 96))
     left, top = word
     inside = (top + 12, top + HALF - 12, left + scenes.MARGIN, left + HALF - scenes.MARGIN)
     task_charts.write_word(scene, answers["word_beside"], *inside, widths=(0.24, 0.36))
+    _draw_dot(scene, answers["dot_beside"], _square(rng, *dot, 6, 10))
     scene.alone = True
     return scene, Question(task, phrase(rng, WORDINGS[task], shape=shape), answers[task], decks[task])
+
+
+def _draw_dot(scene: scenes.Scene, color: str, box: scenes.Box) -> None:
+    """A disc of one colour, a few pixels wide."""
+    mask = drawing.shape_mask(scene.rng, "circle", box[2] - box[0])
+    scene.image.paste(scenes.jitter(scene.rng, color), box[:2], mask)
+    corner = (box[0] + mask.width, box[1] + mask.height)
+    area = float((np.asarray(mask) > 127).sum())
+    scene.add(scenes.Thing("dot", "dot", color, (*box[:2], *corner), area), mask, f"{color} dot")
 
 
 def _square(rng: random.Random, left: int, top: int, least: int, most: int) -> scenes.Box:
@@ -69,4 +91,5 @@ def _task(name: str, category: str) -> Task:
 
 THING_BESIDE = _task("thing_beside", "General")
 WORD_BESIDE = _task("word_beside", "Chart & OCR")
+DOT_BESIDE = _task("dot_beside", "Fine-Grained")
 PATTERN_BESIDE = _task("pattern_beside", "Fine-Grained")
