@@ -59,6 +59,50 @@ def test_layers_and_parameters_as_counted():
     assert twelve.taps == ((11,), (3,), (6,), (9,))
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "depth", "taps", "after"),
+    [
+        ({"layer_map": "qwen3vl", "base_layer": -1}, 27, [27, 9, 17, 25], [0, 1, 2]),
+        ({"layer_map": "qwen3vl", "base_layer": -1}, 24, [24, 6, 12, 18], [0, 1, 2]),
+        ({"layer_map": "granite4"}, 27, [27, 21, 15, 9], [2, 5, 8]),
+        ({"layer_map": [[4, 7], [-3, 2]]}, 24, [23, 22, 4], [1, 6]),
+        ({"layers": [5, 3]}, 24, [23, 5, 3], [0, 1]),
+    ],
+)
+def test_maps_of_shipped_models_and_of_ones_own(kwargs, depth, taps, after):
+    with torch.device("meta"):
+        fusion = build_fusion("deepstack", kwargs, FusionDims(depth, 8, 4, None, text_dim=16, num_text_layers=32))
+    assert [tap for (tap,) in fusion.taps] == taps and fusion.after == after
+    assert len(fusion.projectors) == len(after)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "told"),
+    [
+        ({"layer_map": "qwen4vl"}, "no layer_map 'qwen4vl'"),
+        ({"layer_map": "qwen3vl"}, "24 and 27 layers, not of 20"),
+        ({"layer_map": [[1, 2, 3]]}, "pairs"),
+        ({"layer_map": []}, "pairs"),
+        ({"layer_map": [[1, 0]]}, "room for 1 to 4"),
+        ({"layer_map": [[1, 5]]}, "room for 1 to 4"),
+        ({"layer_map": [[1, 2], [3, 2]]}, "the same language-model layer"),
+        ({"layer_map": [[21, 2]]}, "layer 21"),
+        ({"layer_map": "granite4", "layers": [1]}, "twice"),
+    ],
+)
+def test_maps_that_cannot_be(kwargs, told):
+    with pytest.raises(ValueError, match=told):
+        build_fusion("deepstack", kwargs, FusionDims(20, 8, 4, None, text_dim=16, num_text_layers=4))
+
+
+@torch.no_grad()
+def test_a_map_of_pairs_is_the_list_of_layers(model):
+    other = tiny_model("deepstack", fusion_kwargs={"layer_map": [[1, 1], [2, 2]]})
+    other.load_state_dict(model.state_dict())
+    inputs = batch(model)
+    assert torch.equal(model(**inputs).logits, other(**inputs).logits)
+
+
 @torch.no_grad()
 def test_without_its_layers_it_is_the_single_layer(model):
     single = tiny_model("single", fusion_kwargs={"layer": -2})
