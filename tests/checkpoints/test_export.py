@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from igva.checkpoints.export import export_llava, layer_factors, read_mixture
+from igva.checkpoints.retrofit import retrofit_llava
 from igva.cli.main import entry
 from igva.errors import UserError
 from igva.model.fusions import fusion_names
@@ -131,6 +132,28 @@ with torch.no_grad():
     with torch.no_grad():
         expected = frozen(model, MIXTURE)(**encoded(processor, chat(Image.open(tmp_path / "picture.png")))).logits
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("layer", [0, 4])
+def test_the_first_and_the_last_layer_alone(layer, pictures):
+    model, processor = made("single", fusion_kwargs={"layer": layer})
+    inputs = encoded(processor, chat(pictures[0]))
+    with torch.no_grad():
+        theirs = export_llava(model, processor).model(**inputs).logits
+        torch.testing.assert_close(theirs, model(**inputs).logits, atol=1e-4, rtol=0)
+
+
+def test_back_again(tmp_path, pictures):
+    """An exported model retrofitted says the same; its several layers have become bases."""
+    model, processor = made("dense_dci")
+    export_llava(model, processor).save(tmp_path / "llava")
+    small = {"hidden_size": 16, "num_blocks": 1, "num_heads": 2}
+    again = retrofit_llava(str(tmp_path / "llava"), instruction_dim=8, num_groups=2, **small)
+    assert again.model.config.fusion_kwargs["base_layer"] == [0, 1, 2, 3]
+    inputs = encoded(again.processor, chat(pictures[1]))
+    with torch.no_grad():
+        ours = again.model(**inputs, instruction_embeds=torch.randn(1, 8)).logits
+        torch.testing.assert_close(ours, model(**encoded(processor, chat(pictures[1]))).logits, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("pad", [True, False])

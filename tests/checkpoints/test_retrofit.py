@@ -128,9 +128,11 @@ def difference(llava: Any, model: Any) -> float:
         ("clip", -4, "default"),
         ("siglip", -2, "full"),
         ("siglip", -1, "full"),
+        ("clip", [-5, -3, 1, -1], "default"),  # as Granite Vision 3 reads several
+        ("siglip", [3, -2], "full"),
     ],
 )
-def test_outputs_are_the_source_models(tmp_path: Path, tower: str, layer: int, strategy: str, text: str) -> None:
+def test_outputs_are_the_source_models(tmp_path: Path, tower: str, layer: Any, strategy: str, text: str) -> None:
     llava = tiny_llava(tower, text, layer, strategy)
     conversion = retrofit_llava(save(llava, tmp_path / "llava"), instruction_dim=WIDTH, **SMALL)
     assert difference(llava, conversion.model) < 1e-5
@@ -187,9 +189,11 @@ def save_tower(folder: Path, kind: str, width: int = 32) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize(("tower", "layer", "strategy"), [("clip", -2, "default"), ("siglip", -1, "full")])
+@pytest.mark.parametrize(
+    ("tower", "layer", "strategy"), [("clip", -2, "default"), ("siglip", -1, "full"), ("clip", [-4, -1], "default")]
+)
 def test_outputs_are_the_source_models_with_a_further_encoder(
-    tmp_path: Path, tower: str, layer: int, strategy: str
+    tmp_path: Path, tower: str, layer: Any, strategy: str
 ) -> None:
     """A narrower one that is given another size: what it says has no weight until training gives it some."""
     llava = tiny_llava(tower, "llama", layer, strategy)
@@ -199,7 +203,8 @@ def test_outputs_are_the_source_models_with_a_further_encoder(
     assert difference(llava, conversion.model) < 1e-5
     fusion = conversion.model.model.fusion
     assert fusion.layer_groups == ((1, 2, 3), (4, 5), (6, 7), (8,))  # none spans both encoders
-    assert fusion.taps[0] == (6 + layer,)  # the one of 5 layers that LLaVA reads
+    read = [6 + number for number in ([layer] if isinstance(layer, int) else layer)]
+    assert [tap for (tap,) in fusion.taps[: len(read)]] == read  # those of 5 layers that LLaVA reads
     names = conversion.model.config.vision.layer_names
     assert names == [*(f"{tower}.{i}" for i in range(1, 6)), "dinov2.2", "dinov2.3", "dinov2.4"]
     conversion.save(tmp_path / "ours")
@@ -310,5 +315,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
     added = save_tower(tmp_path / "added", "dinov2")
     assert "encoder dinov2: cannot split 4 layers into 5 groups" in refused(whole, add_vision=[added], num_groups=5)
     assert "layer 9 does not exist" in refused(save(tiny_llava(layer=9), tmp_path / "nine"))
-    save_file({}, tmp_path / "nine" / "model.safetensors", metadata={"format": "pt"})
-    assert "lacks the weights" in refused(str(tmp_path / "nine"))
+    save_file({}, tmp_path / "whole" / "model.safetensors", metadata={"format": "pt"})
+    assert "lacks the weights" in refused(whole)

@@ -155,7 +155,8 @@ def test_official_refusals(refused: Callable[..., str], official: Callable[..., 
 
 def test_llava_refusals(refused: Callable[..., str], llava: Callable[..., Path], tmp_path: Path) -> None:
     siglip = vision_config("siglip")
-    assert "joins several layers" in refused("llava", llava(vision_feature_layer=[-2, -5]))
+    assert "vision_feature_layer is empty" in refused("llava", llava(vision_feature_layer=[]))
+    assert "layer -9" in refused("llava", llava(vision_feature_layer=[-2, -9]))
     assert "'full' keeps the CLS token" in refused("llava", llava(vision_feature_select_strategy="full"))
     assert "'default' drops a patch" in refused("llava", llava(tower=siglip))
     assert "pixtral is not supported" in refused("llava", llava(tower={"model_type": "pixtral"}))

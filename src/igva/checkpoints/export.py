@@ -88,7 +88,8 @@ def export_llava(
         image_seq_length=fusion.num_tokens,
         projector_hidden_act=config.projector_hidden_act,
         vision_feature_select_strategy=STRATEGIES[prefix],
-        vision_feature_layer=layers[0] if len(layers) == 1 else layers,
+        # transformers 5.23 takes the number 0 alone for no layer at all
+        vision_feature_layer=layers[0] if len(layers) == 1 and layers[0] else layers,
         multimodal_projector_bias=config.projector_bias,
         tie_word_embeddings=config.tie_word_embeddings,
     )

@@ -1,7 +1,8 @@
 """A LLaVA model of transformers → an IGVA model that answers exactly as it did, and can be trained from there.
 
 IGVA's projector reads ``[base, fused]``. The base half gets LLaVA's own weights, the fused half zeros: whatever the
-new allocator says, nothing of it arrives until training moves the zeros.
+new allocator says, nothing of it arrives until training moves the zeros. A LLaVA that reads several layers side by side
+has as many bases.
 """
 
 from __future__ import annotations
@@ -145,8 +146,8 @@ def widened_tower(source: str, config: LlavaConfig, add_vision: Sequence[Any]) -
     return joined(parts, vision.hidden_size, size // vision.patch_size, size)
 
 
-def ensemble_options(ensemble: EnsembleVisionConfig, base_layer: int, num_groups: int) -> dict[str, Any]:
-    """Options of the fusion: LLaVA's layer as the base, and groups none of which spans two encoders.
+def ensemble_options(ensemble: EnsembleVisionConfig, base_layer: int | list[int], num_groups: int) -> dict[str, Any]:
+    """Options of the fusion: LLaVA's layer, or layers, as the base, and groups none of which spans two encoders.
 
     Raises:
         UserError: there is no such base layer, or an encoder has fewer layers than groups.
@@ -160,12 +161,13 @@ def ensemble_options(ensemble: EnsembleVisionConfig, base_layer: int, num_groups
             raise UserError(f"encoder {part.name}: {error}: choose a smaller --num-groups") from error
         groups += [[before + layer for layer in group] for group in split]
     try:
-        base = resolve_layer(base_layer, len(parts[0].layers))
+        several = [base_layer] if isinstance(base_layer, int) else base_layer
+        bases = [resolve_layer(layer, len(parts[0].layers)) for layer in several]
     except ValueError as error:
         raise UserError(str(error)) from error
-    if base == 0:
+    if 0 in bases:
         raise UserError("a LLaVA that reads what enters its tower's first layer cannot get a further encoder")
-    return {"groups": groups, "base_layer": base}
+    return {"groups": groups, "base_layer": bases[0] if isinstance(base_layer, int) else bases}
 
 
 def _llava_config(source: str) -> LlavaConfig:
@@ -191,10 +193,8 @@ def _refuse_unsupported(source: str, config: Any, num_groups: int) -> None:
         raise UserError(
             f"{source}: the vision tower {tower} is not supported: convert a LLaVA with {' or '.join(PREFIX_TOKENS)}"
         )
-    if not isinstance(layer, int):
-        raise UserError(
-            f"{source}: vision_feature_layer {list(layer)} joins several layers: convert a LLaVA that reads one layer"
-        )
+    if not isinstance(layer, int) and not layer:
+        raise UserError(f"{source}: vision_feature_layer is empty: name the layer it reads in its config.json")
     if strategy == "full" and PREFIX_TOKENS[tower]:
         raise UserError(
             f"{source}: vision_feature_select_strategy 'full' keeps the CLS token of {tower} as a visual token: "
@@ -206,6 +206,11 @@ def _refuse_unsupported(source: str, config: Any, num_groups: int) -> None:
             "convert a LLaVA with 'full'"
         )
     layers = config.vision_config.num_hidden_layers
+    try:
+        for number in [layer] if isinstance(layer, int) else layer:
+            resolve_layer(number, layers)
+    except ValueError as error:
+        raise UserError(f"{source}: vision_feature_layer: {error}") from error
     if not 1 <= num_groups <= layers:
         raise UserError(
             f"{source}: {layers} vision layers cannot be split into {num_groups} groups: "
@@ -253,8 +258,9 @@ def _tensors(llava: Any, config: IgvaConfig, tower: EnsembleVisionModel | None) 
     }
     if tower is not None:
         tensors |= {f"{TOWER}{name}": tensor for name, tensor in tower.state_dict().items()}
-    old = tensors["model.projector.linear_1.weight"]  # (H, D), its columns are the base layer's channels
-    tensors["model.projector.linear_1.weight"] = torch.cat([old, torch.zeros_like(old)], dim=1)  # (H, 2D)
+    old = tensors["model.projector.linear_1.weight"]  # (H, D), its columns are the base layers' channels: D for each
+    fused = old.new_zeros(len(old), config.vision.hidden_size)
+    tensors["model.projector.linear_1.weight"] = torch.cat([old, fused], dim=1)  # (H, 2D)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         fusion = build_fusion(config.fusion, config.fusion_kwargs or {}, config.fusion_dims())
