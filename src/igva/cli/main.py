@@ -17,6 +17,7 @@ VERBS = (
     "fusions",
     "convert",
     "export",
+    "push",
     "train",
     "plan",
     "recipe",

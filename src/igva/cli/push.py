@@ -1,0 +1,51 @@
+"""``igva push``: a model, its code and a card to a hub."""
+
+import argparse
+
+HELP = "upload a model to a hub, with the code that loads it and a card of what is known"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("model", metavar="MODEL", help="a folder, or a name of `igva models`")
+    parser.add_argument("repo", metavar="OWNER/NAME", help="where it is to go; made if it is not there")
+    parser.add_argument(
+        "--run", metavar="RUN", help="a run whose run.json the card tells (default: MODEL's, if it has one)"
+    )
+    parser.add_argument("--scores", nargs="+", default=[], metavar="DIR", help="what `igva eval --out` wrote")
+    parser.add_argument("--licence", metavar="SPDX", help="of the weights, as in apache-2.0")
+    parser.add_argument("--private", action="store_true", help="a repository that only its owners see")
+    parser.add_argument("--into", metavar="FOLDER", help="write what would be uploaded here, and upload nothing")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Load, save with code and card, upload."""
+    import sys
+    import tempfile
+    from pathlib import Path
+
+    from transformers.utils import logging
+
+    from igva.files import check_free, result_folder
+
+    if args.into:
+        check_free(Path(args.into))  # before the long work
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    from igva.hub import check_repo, save_for_hub, upload
+
+    check_repo(args.repo)
+    options = {
+        "run": Path(args.run) if args.run else None,
+        "scores": [Path(folder) for folder in args.scores],
+        "licence": args.licence,
+    }
+    if args.into:
+        with result_folder(Path(args.into)) as folder:
+            save_for_hub(args.model, args.repo, folder, **options)
+        print(args.into)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        save_for_hub(args.model, args.repo, Path(temporary), **options)
+        print(f"igva: uploading to {args.repo}", file=sys.stderr)
+        print(upload(args.repo, Path(temporary), private=args.private))
