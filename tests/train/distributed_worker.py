@@ -3,7 +3,8 @@
 ``distributed_worker.py FOLDER JOB…`` runs jobs one after another; a job is ``NAME [key=value …]`` in one argument. Each
 trains by FOLDER/recipe.yaml into FOLDER/NAME and writes to FOLDER/NAME.pt what the first process saw: the loss of every
 step, the first step's gradients, the types of things. ``NAME --back=N …`` goes back to checkpoint N of that run, keeps
-what it had trained as FOLDER/NAME.safetensors, and resumes.
+what it had trained as FOLDER/NAME.safetensors, and resumes. Of a run with a warm-up of the allocator, in which every
+process sees other questions, FOLDER/NAME-RANK-warmed.pt has the fusion behind it.
 """
 
 import atexit
@@ -16,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
+from igva.train import allocator_warmup
 from igva.train import run as module
 from igva.train.arguments import load_recipe
 from igva.train.distributed import leave_processes, world_size
@@ -23,6 +25,7 @@ from igva.train.snapshots import snapshots
 from igva.train.trainer import IgvaTrainer
 
 SEEN: dict = {}
+BATCHES, WARM_UP = allocator_warmup.endless_batches, module.warm_up_allocator
 
 
 class Watched(IgvaTrainer):
@@ -53,6 +56,20 @@ class Watched(IgvaTrainer):
         return super()._clip_grad_norm(model)
 
 
+def watch_warm_up(folder, name):
+    """Have every process see other questions, as none does, so that only a broadcast makes their fusions one."""
+    rank = int(os.environ.get("RANK", 0))
+
+    def warmed(model, *args, **kwargs):
+        found = WARM_UP(model, *args, **kwargs)
+        fusion = {key: value.detach().clone() for key, value in model.model.fusion.named_parameters()}
+        torch.save(fusion, folder / f"{name}-{rank}-warmed.pt")
+        return found
+
+    allocator_warmup.endless_batches = lambda questions, size, seed: BATCHES(questions, size, seed + rank)
+    module.warm_up_allocator = warmed
+
+
 def main(folder, *jobs):
     torch.set_num_threads(1)
     module.IgvaTrainer = Watched
@@ -75,6 +92,8 @@ def do(folder, name, options):
                 shutil.rmtree(checkpoint)
             shutil.move(folder / name / "trained.safetensors", folder / f"{name}.safetensors")
         dist.barrier()
+    if any(option.startswith("allocator.steps") for option in options):
+        watch_warm_up(folder, name)
     overrides = [f"output={folder / name}", *(option for option in options if not option.startswith("--"))]
     module.run(load_recipe(str(folder / "recipe.yaml"), overrides), bool(back))
     if world_size() > 1:

@@ -42,6 +42,14 @@ def setting(tmp_path_factory, parts):
     (folder / "data.json").write_text(json.dumps(entries))
     texts = [entry for entry in entries if "image" not in entry]
     (folder / "text.json").write_text(json.dumps(texts * 2))
+    closed = [
+        {"image": f"images/{i}.png", "conversations": [
+            {"from": "human", "value": f"<image>\nIs it {color}? " + "Or not? " * (i % 3)},
+            {"from": "gpt", "value": "yes" if i % 2 else "no"},
+        ]}
+        for i in range(12) for color in ("red", "blue")
+    ]  # fmt: skip
+    (folder / "closed.json").write_text(json.dumps(closed))
     recipe = {
         "stage": "instruct",
         "output": str(folder / "run"),
@@ -212,6 +220,24 @@ def test_deepspeed_saves_and_resumes(setting, alone, stage):
     assert told["partitioned"] == (len(list(tiny_parameters(setting))) if stage == "zero3" else 0)
     torch.testing.assert_close(steps(told), steps(alone), atol=1e-5, rtol=1e-5)
     arrived(setting, stage)
+
+
+@pytest.mark.parametrize("mode", ["ddp", *(pytest.param(m, marks=pytest.mark.slow) for m in ("fsdp", "zero3"))])
+def test_one_fusion_behind_a_warm_up_and_guidance_is_measured(setting, mode):
+    """The processes' fusions have seen other questions; one is told to all, and its guidance stands in the log."""
+    if mode == "zero3":
+        pytest.importorskip("deepspeed")
+    data = f"data.train={setting / 'closed.json'} data.cache_features=true"
+    name = f"warmed-{mode}"
+    launch(setting, 2, f"{name} distributed={mode} allocator.steps=3 allocator.batch_size=4 {data}")
+    first, second = (torch.load(setting / f"{name}-{rank}-warmed.pt") for rank in (0, 1))
+    assert first.keys() == second.keys() and any(value.abs().max() > 0 for value in first.values())
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+    history = json.loads((setting / name / "checkpoint-2/trainer_state.json").read_text())["log_history"]
+    guided = [value for entry in history for key, value in entry.items() if key.startswith("guidance")]
+    assert guided and all(0 <= float(value) <= 1 for value in guided)
+    assert steps(seen(setting, name)).isfinite().all()
 
 
 def arrived(setting, name):
