@@ -6,8 +6,11 @@ import pytest
 import torch
 
 import igva
+from igva.answering import SamplingOptions
 from igva.errors import UserError
 from igva.testing import tiny_model, tiny_processor
+
+from .conftest import redraw
 
 
 def test_answer_has_everything(model_folder, picture, tmp_path):
@@ -54,6 +57,23 @@ def test_answer_is_what_generate_says(model_folder, picture):
     ids = model.generate(**inputs, max_new_tokens=6)[0, inputs["input_ids"].shape[1] :]
     expected = processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
     assert igva.answer(model, processor, picture(), "What?", max_new_tokens=6).answer == expected
+
+
+def test_words_are_drawn_as_asked(picture):
+    model = redraw(tiny_model())
+    processor = tiny_processor(model)
+
+    def said(**options):
+        sampling = SamplingOptions(**options)
+        return igva.answer(model, processor, picture(), "What?", max_new_tokens=8, sampling=sampling).answer
+
+    likeliest = igva.answer(model, processor, picture(), "What?", max_new_tokens=8).answer
+    assert said(temperature=0) == said(temperature=0.7, top_p=1e-6, seed=1) == likeliest
+    before = torch.random.get_rng_state()
+    first = said(temperature=1.5, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), before)  # a seed is the answer's own
+    assert first == said(temperature=1.5, seed=1)
+    assert len({said(temperature=1.5, seed=seed) for seed in range(4)}) > 1
 
 
 def test_a_fusion_without_weights(picture):

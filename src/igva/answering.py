@@ -30,6 +30,27 @@ class ChatRefused(UserError):
     """The model's chat template does not take a chat."""
 
 
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How an answer's words are drawn.
+
+    Attributes:
+        temperature: 0 takes the likeliest word every time.
+        top_p: of the likeliest words, those that have this share together.
+        seed: the same seed, prompt and settings draw the same answer; None: another each time.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Options of ``generate()``, whatever the checkpoint's own settings say."""
+        if self.temperature == 0:
+            return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+
+
 @dataclass
 class Answer:
     """An answer and how it came about.
@@ -127,6 +148,7 @@ def answer(
     question: str,
     *,
     max_new_tokens: int = 64,
+    sampling: SamplingOptions | None = None,
     name: str = "",
     load_s: float = 0.0,
 ) -> Answer:
@@ -134,6 +156,7 @@ def answer(
 
     Args:
         image: path, PIL image, or a list of them.
+        sampling: how words are drawn; None: as the checkpoint's generation settings say.
         name, load_s: only passed through to the result.
 
     Raises:
@@ -144,7 +167,8 @@ def answer(
         raise UserError("the question is empty: say what you want to know about the picture")
     images = [image] if isinstance(image, (str, Path, Image.Image)) else list(image)
     pictures = [i if isinstance(i, Image.Image) else open_image(i) for i in images]
-    return reply(model, processor, [user_turn(question, pictures)], max_new_tokens, name=name, load_s=load_s)
+    chat = [user_turn(question, pictures)]
+    return reply(model, processor, chat, max_new_tokens, sampling=sampling, name=name, load_s=load_s)
 
 
 def user_turn(question: str, pictures: Sequence[Image.Image | None] = ()) -> dict[str, Any]:
@@ -159,6 +183,7 @@ def reply(
     chat: list[dict[str, Any]],
     max_new_tokens: int = 64,
     *,
+    sampling: SamplingOptions | None = None,
     on_text: Callable[[str], None] | None = None,
     name: str = "",
     load_s: float = 0.0,
@@ -167,6 +192,7 @@ def reply(
 
     Args:
         chat: messages as ``IgvaProcessor.apply_chat_template`` takes them, pictures as PIL images.
+        sampling: how words are drawn; None: as the checkpoint's generation settings say.
         on_text: is told each piece of the answer as it comes.
         name, load_s: only passed through to the result.
 
@@ -176,7 +202,9 @@ def reply(
     start = time.perf_counter()
     inputs = _inputs(processor, chat).to(model.device)
     listener = _Listener(processor.tokenizer, on_text)
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.random.fork_rng(enabled=sampling is not None and sampling.seed is not None):
+        if sampling is not None and sampling.seed is not None:
+            torch.manual_seed(sampling.seed)
         image_inputs = {k: inputs.pop(k) for k in list(inputs) if k not in ("input_ids", "attention_mask")}
         features = model.get_image_features(**image_inputs) if image_inputs else None
         encoded = time.perf_counter()
@@ -185,6 +213,7 @@ def reply(
             mm_encoder_outputs={"image": features} if features is not None else None,
             max_new_tokens=max_new_tokens,
             streamer=listener,
+            **(sampling.options() if sampling is not None else {}),
         )
     words = processor.tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
     end = time.perf_counter()

@@ -109,3 +109,19 @@ def test_bad_input(message, photo, tmp_path, capsys):
     assert entry(["ask", *BAD[message](photo, tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert out == "" and message in err and err.startswith("igva: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--top-p", "0.5"], "no effect without --temperature"),
+        (["--seed", "1"], "no effect without --temperature"),
+        (["--temperature", "-1"], "0 or above"),
+        (["--temperature", "nan"], "0 or above"),
+        (["--temperature", "1", "--top-p", "0"], "above 0, up to 1"),
+        (["--max-new-tokens", "0"], "at least 1"),
+    ],
+)
+def test_sampling_that_cannot_be(photo, options, told, capsys):
+    assert entry(["ask", photo, "What?", *options]) == 2
+    assert told in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from igva import answering
+from igva.answering import SamplingOptions
 from igva.cli.chat import Talk
 from igva.cli.main import entry
 from igva.errors import UserError
@@ -47,6 +48,18 @@ def test_history_goes_along(small, photo, capsys):
     talk.take("/reset")
     talk.take("Hello?")
     assert talk.last.layer_weights is None and len(talk.chat) == 2
+
+
+def test_the_same_seed_draws_the_same_conversation(small):
+    def conversation(seed):
+        talk = Talk(*small, max_new_tokens=6, pictures=[], sampling=SamplingOptions(temperature=2.0, seed=seed))
+        for _ in range(3):
+            talk.take("Say something.")
+        return [message["content"][0]["text"] for message in talk.chat[1::2]]
+
+    first = conversation(1)
+    assert first == conversation(1) != conversation(7)
+    assert len(set(first)) > 1  # each answer has a seed of its own
 
 
 def test_mistakes(small, tmp_path):

@@ -3,6 +3,9 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from igva.cli.counts import at_least_one
+from igva.cli.sampling_options import add_sampling_options, read_sampling
+
 if TYPE_CHECKING:
     from igva.answering import Answer
 
@@ -23,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: the GPU if there is one)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest answer, in tokens")
+    add_sampling_options(parser)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -41,6 +45,9 @@ def main(args: argparse.Namespace) -> None:
         raise UserError("the question is empty: say what you want to know about the picture")
     if args.plot and not Path(args.plot).resolve().parent.is_dir():
         raise UserError(f"the folder of {args.plot} does not exist: make it first")
+
+    at_least_one(args, "max_new_tokens")
+    read_sampling(args)
 
     from igva.data.images import open_image
 
@@ -72,6 +79,7 @@ def ask(args: argparse.Namespace, pictures: list[Any], question: str) -> "Answer
         pictures,
         question,
         max_new_tokens=args.max_new_tokens,
+        sampling=read_sampling(args),
         name=args.model,
         load_s=loaded,
     )

@@ -4,9 +4,10 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from igva.cli.counts import at_least_one
+from igva.cli.sampling_options import add_sampling_options, read_sampling
 
 if TYPE_CHECKING:
-    from igva.answering import Answer
+    from igva.answering import Answer, SamplingOptions
 
 HELP = "talk about pictures in the terminal"
 COMMANDS = """\
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: the GPU if there is one)")
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, else bfloat16)")
     parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="longest answer, in tokens")
+    add_sampling_options(parser)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -32,6 +34,7 @@ def main(args: argparse.Namespace) -> None:
     from igva.errors import UserError
 
     at_least_one(args, "max_new_tokens")
+    sampling = read_sampling(args)
     pictures = [open_image(path) for path in args.images]  # before the model loads
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # editing and history of the line
@@ -43,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
     from igva.answering import ChatRefused, load
 
     model, processor = load(args.model, args.device, args.dtype)
-    talk = Talk(model, processor, args.max_new_tokens, pictures)
+    talk = Talk(model, processor, args.max_new_tokens, pictures, sampling)
     print(f"igva chat with {args.model}; /help lists the commands")
     while True:
         try:
@@ -67,9 +70,18 @@ class Talk:
 
     Args:
         pictures: to begin with.
+        sampling: how words are drawn; each answer has a seed of its own, counted up from this one's.
     """
 
-    def __init__(self, model: Any, processor: Any, max_new_tokens: int, pictures: list[Any]):
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        max_new_tokens: int,
+        pictures: list[Any],
+        sampling: "SamplingOptions | None" = None,
+    ):
+        self.sampling = sampling
         self.model, self.processor, self.max_new_tokens = model, processor, max_new_tokens
         self.chat: list[dict[str, Any]] = []
         self.pictures = pictures
@@ -114,6 +126,13 @@ class Talk:
         lines = weight_bars(self.last) if self.last is not None else []
         print("\n".join(lines).strip("\n") if lines else "there are no weights yet: ask about a picture first")
 
+    def _next_sampling(self) -> "SamplingOptions | None":
+        from dataclasses import replace
+
+        if self.sampling is None or self.sampling.seed is None:
+            return self.sampling
+        return replace(self.sampling, seed=self.sampling.seed + len(self.chat) // 2)
+
     def _answer(self, line: str) -> None:
         from igva.answering import reply, user_turn
 
@@ -123,6 +142,7 @@ class Talk:
             self.processor,
             chat,
             self.max_new_tokens,
+            sampling=self._next_sampling(),
             on_text=lambda text: print(text, end="", flush=True),
         )
         print()

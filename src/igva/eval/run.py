@@ -172,6 +172,8 @@ def _entry(one: Graded) -> dict[str, Any]:
         "id": one.question.id,
         "task": one.question.task,
         "category": one.question.category,
+        "question": one.question.question,
+        "references": list(one.question.references),
         "prediction": one.prediction,
         "score": one.value,
     }
