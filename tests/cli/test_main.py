@@ -43,3 +43,9 @@ def test_verbs_without_settings_take_no_stray_words(capsys):
     with pytest.raises(SystemExit) as stopped:
         entry(["serve", "stray=1"])
     assert stopped.value.code == 2 and "unrecognized arguments: stray=1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("verb", "told"), [("trian", "did you mean 'train'?"), ("xyz", "`igva --help` lists them")])
+def test_a_verb_that_is_none(verb, told, capsys):
+    assert entry([verb, "--json"]) == 2
+    assert capsys.readouterr().err == f"igva: there is no verb {verb!r}: {told}\n"

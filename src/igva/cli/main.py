@@ -1,6 +1,7 @@
 """``igva VERB …``: finds the verb's file, imports nothing else until it runs."""
 
 import argparse
+import difflib
 import importlib
 import logging
 import os
@@ -27,6 +28,7 @@ VERBS = (
     "eval",
     "study",
     "compare",
+    "doctor",
 )
 
 
@@ -55,7 +57,12 @@ def entry(argv: list[str] | None = None) -> int:
     verb = next((word for word in argv if not word.startswith("-")), None)
     # Where bitsandbytes is installed without a GPU, importing PEFT would say so on every call.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    args = _parse(build_parser(verb if verb in VERBS else None), argv)
+    if verb is not None and verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`igva --help` lists them"
+        print(f"igva: there is no verb {verb!r}: {hint}", file=sys.stderr)
+        return 2
+    args = _parse(build_parser(verb), argv)
     try:
         code = importlib.import_module(f"igva.cli.{args.verb}").main(args)
     except UserError as error:
