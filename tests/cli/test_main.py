@@ -1,8 +1,11 @@
 """What all verbs share: where settings may stand, and what is refused."""
 
+import importlib
+import shlex
+
 import pytest
 
-from igva.cli.main import entry
+from igva.cli.main import VERBS, _parse, build_parser, entry
 
 
 @pytest.fixture
@@ -49,3 +52,17 @@ def test_verbs_without_settings_take_no_stray_words(capsys):
 def test_a_verb_that_is_none(verb, told, capsys):
     assert entry([verb, "--json"]) == 2
     assert capsys.readouterr().err == f"igva: there is no verb {verb!r}: {told}\n"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_examples_are_commands(verb):
+    """They stand in --help and are what the parser takes."""
+    examples = importlib.import_module(f"igva.cli.{verb}").EXAMPLES.strip().splitlines()
+    assert examples
+    parser = build_parser(verb)
+    for line in examples:
+        program, *words = shlex.split(line)
+        assert program == "igva" and words[0] == verb
+        _parse(parser, words)
+    text = parser._subparsers._group_actions[0].choices[verb].format_help()
+    assert all(f"  {line}" in text for line in examples)

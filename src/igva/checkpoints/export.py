@@ -193,7 +193,7 @@ def read_mixture(said: str, study: Path | None = None) -> Tensor | str:
     task = said.removeprefix("task:") if said.startswith("task:") else None
     if task is not None and study is None:
         raise UserError(
-            "--mixture task:NAME reads the weights of a study: run `igva study weights MODEL --out runs/weights`, "
+            "--mixture task:NAME reads the weights of a study: run `igva study weights --model … --out runs/weights`, "
             "then add --weights runs/weights"
         )
     path = Path(said) if task is None else study

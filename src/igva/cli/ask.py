@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from igva.answering import Answer
 
 HELP = "answer a question about a picture"
+EXAMPLES = """\
+igva ask photo.jpg "What animal is this?"
+igva ask --image a.jpg --image b.jpg "Which one shows a cat?" --json
+igva ask photo.jpg "How many boats are there?" --plot answer.png --model runs/my_model"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

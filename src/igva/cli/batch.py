@@ -5,6 +5,9 @@ import argparse
 from igva.cli.counts import at_least_one
 
 HELP = "answer a file of questions about pictures on disk"
+EXAMPLES = """\
+igva batch questions.jsonl answers.jsonl --batch-size 16
+igva batch questions.jsonl answers.jsonl --retry-failed"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from igva.answering import Answer, SamplingOptions
 
 HELP = "talk about pictures in the terminal"
+EXAMPLES = """\
+igva chat photo.jpg
+igva chat --model runs/my_model --temperature 0.7 --seed 1"""
 COMMANDS = """\
 /image FILE   show a picture with your next message
 /weights      how the layers were mixed for the last answer

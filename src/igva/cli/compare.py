@@ -5,6 +5,7 @@ import argparse
 from igva.cli.counts import at_least_one
 
 HELP = "two models on one file of questions: is the difference more than chance?"
+EXAMPLES = "igva compare tiny runs/my_model questions.json --out runs/compared"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

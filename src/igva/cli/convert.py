@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     from igva.checkpoints.official import Conversion
 
 HELP = "make an IGVA model of another checkpoint"
+EXAMPLES = """\
+igva convert llava llava-hf/llava-1.5-7b-hf my-model --instruction-encoder embedded:instruction
+igva convert official igva-7b my-model --vision-tower openai/clip-vit-large-patch14-336"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from igva.model.processing_igva import IgvaProcessor
 
 HELP = "look through a data set before training on it"
+EXAMPLES = "igva data verify data.json --model tiny --plot data.png"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 import argparse
 
 HELP = "say what igva finds here: versions, devices, models, and what is missing for what"
+EXAMPLES = "igva doctor"
 
 # Extra of the package → what it is for.
 EXTRAS = {

@@ -9,6 +9,10 @@ from typing import Any
 from igva.cli.counts import at_least_one
 
 HELP = "score a model on questions of your own, the probe or photos suite, or lmms-eval's benchmarks"
+EXAMPLES = """\
+igva eval --suite photos --list --out runs/photos
+igva eval --suite questions.json --model runs/my_model --out runs/mine-eval
+igva eval --suite lmms:pope,mme --model my-model --out runs/benchmarks"""
 
 # Of each suite that ships with igva; a test compares them with igva.probe's and igva.eval.photo_suite's.
 SPLITS = {"probe": ("test", "unseen", "val"), "photos": ("whole", "cutouts", "hands", "open")}

@@ -3,6 +3,9 @@
 import argparse
 
 HELP = "make a stock LLaVA of a model whose mixture is fixed, or is to be"
+EXAMPLES = """\
+igva export my-model my-llava
+igva export my-model my-llava --mixture task:color --weights runs/weights"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

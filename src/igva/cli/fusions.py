@@ -3,6 +3,9 @@
 import argparse
 
 HELP = "list the fusion methods: what they read, hand on and cost"
+EXAMPLES = """\
+igva fusions
+igva fusions igva dense_dci --vision siglip_so400m"""
 
 SETTINGS = ("clip_l", "siglip_so400m", "tiny")  # igva.study.cost.SETTINGS; a test compares them
 

@@ -7,8 +7,9 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 
-# verb -> module under igva.cli; each has HELP, add_arguments(parser) and main(args).
+# verb -> module under igva.cli; each has HELP, EXAMPLES, add_arguments(parser) and main(args).
 VERBS = (
     "ask",
     "chat",
@@ -32,18 +33,35 @@ VERBS = (
 )
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Examples stay in their lines; everything else is wrapped."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     """The parser; with ``verb``, that verb's arguments are filled in, the others are names only."""
     from igva import __version__
 
     parser = argparse.ArgumentParser(
-        prog="igva", description="Vision-language models whose vision layers are mixed by the question."
+        prog="igva",
+        description="Vision-language models whose vision layers are mixed by the question.",
+        epilog="exit codes:\n  0 done\n  1 done, and something was wrong with what was looked at (batch: lines that failed; probe check: leaks)\n  2 bad input, in one line\n"
+        "  130, 143 stopped by Ctrl-C or SIGTERM; what takes long goes on where it was, with the same command",
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"igva {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name in VERBS:
         module = importlib.import_module(f"igva.cli.{name}")
-        sub = verbs.add_parser(name, help=module.HELP, description=module.HELP)
+        sub = verbs.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            epilog="examples:\n" + textwrap.indent(module.EXAMPLES.strip(), "  "),
+            formatter_class=_Formatter,
+        )
         if verb in (None, name):
             module.add_arguments(sub)
     return parser

@@ -3,6 +3,9 @@
 import argparse
 
 HELP = "fold what a run trained into a model of its own"
+EXAMPLES = """\
+igva merge runs/mine my-model
+igva merge runs/mine/checkpoint-200 my-model"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,10 @@
 import argparse
 
 HELP = "list, fetch and locate the models igva knows by name"
+EXAMPLES = """\
+igva models
+igva models fetch tiny
+igva models licences"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

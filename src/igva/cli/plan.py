@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from igva.train.plan import Plan
 
 HELP = "say what a recipe takes in memory, disk and time, before anything is loaded"
+EXAMPLES = """\
+igva plan llava15_7b_instruct --devices 8 --gpu-memory 80
+igva plan tiny_instruct --cpu"""
 GIB = 2**30
 
 

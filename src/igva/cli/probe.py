@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HELP = "Draw pictures with questions, offline: data to train on and to test with."
+EXAMPLES = """\
+igva probe build --split train --count 12000 --out data/probe-train
+igva probe show --split val --out sheet.png"""
 
 SPLITS = ("train", "val", "test", "unseen")  # igva.probe.SPLITS; a test compares them
 COUNTS = {"train": 12000, "val": 1200, "test": 6400, "unseen": 3200}

@@ -3,6 +3,9 @@
 import argparse
 
 HELP = "upload a model to a hub, with the code that loads it and a card of what is known"
+EXAMPLES = """\
+igva push my-model me/my-model --run runs/mine --licence apache-2.0 --private
+igva push my-model me/my-model --into folder"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

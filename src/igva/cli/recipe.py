@@ -3,6 +3,9 @@
 import argparse
 
 HELP = "list, show and copy the packaged recipes of training"
+EXAMPLES = """\
+igva recipe list
+igva recipe copy tiny_instruct my_recipe.yaml"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,10 @@ import argparse
 from igva.cli.counts import at_least_one
 
 HELP = "serve a model: OpenAI-compatible API, and a page to try it"
+EXAMPLES = """\
+igva serve --port 8000
+igva serve --model runs/my_model --host 0.0.0.0 --api-key SECRET --allow-domain "*.example.org"
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,10 @@ import argparse
 import importlib
 
 HELP = "what each layer contributes, fusions compared, layer weights, attention maps"
+EXAMPLES = """\
+igva study layers --train data.json --test questions.json --out runs/layers
+igva study fusions --train data.json --test questions.json --out runs/fusions --fusions mean igva dense_dci
+igva study weights --data questions.json --out runs/weights"""
 
 STUDIES = ("layers", "fusions", "weights", "attention")
 

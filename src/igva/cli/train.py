@@ -4,6 +4,10 @@ import argparse
 import sys
 
 HELP = "train a model from a recipe"
+EXAMPLES = """\
+igva train tiny_instruct
+igva train my_recipe.yaml optim.max_steps=200 output=runs/short
+igva train my_recipe.yaml --resume"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
