@@ -33,6 +33,14 @@ VERBS = (
 )
 
 
+EXIT_CODES = """\
+exit codes:
+  0         done
+  1         done, and something was wrong with what was looked at: lines that failed (batch), leaks (probe check)
+  2         bad input, in one line
+  130, 143  stopped by Ctrl-C or SIGTERM; what takes long goes on where it was"""
+
+
 class _Formatter(argparse.HelpFormatter):
     """Examples stay in their lines; everything else is wrapped."""
 
@@ -47,8 +55,7 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="igva",
         description="Vision-language models whose vision layers are mixed by the question.",
-        epilog="exit codes:\n  0 done\n  1 done, and something was wrong with what was looked at (batch: lines that failed; probe check: leaks)\n  2 bad input, in one line\n"
-        "  130, 143 stopped by Ctrl-C or SIGTERM; what takes long goes on where it was, with the same command",
+        epilog=EXIT_CODES,
         formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"igva {__version__}")
