@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from transformers import Trainer, TrainingArguments
 
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     args = parser.parse_args()
 
-    model, processor = igva.load(args.model)
+    model, processor = igva.load(args.model, dtype="float32")  # what is trained; computed in bfloat16 on a GPU
     for encoder in (model.model.vision_tower, model.model.instruction_encoder):
         if encoder is not None:  # fusions that read no question need none
             encoder.requires_grad_(False)
@@ -56,6 +57,7 @@ def main() -> None:
         output_dir=f"{args.out}-checkpoints",
         max_steps=args.steps,
         learning_rate=2e-5,
+        bf16=torch.cuda.is_available(),
         remove_unused_columns=False,  # the collator reads them
         save_strategy="no",
         report_to=[],

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     args = parser.parse_args()
 
-    model, processor = igva.load(args.model)
+    model, processor = igva.load(args.model, dtype="float32")  # what is trained; computed in bfloat16 on a GPU
     for encoder in (model.model.vision_tower, model.model.instruction_encoder):
         if encoder is not None:  # fusions that read no question need none
             encoder.requires_grad_(False)

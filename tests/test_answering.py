@@ -68,7 +68,10 @@ def test_words_are_drawn_as_asked(picture):
         return igva.answer(model, processor, picture(), "What?", max_new_tokens=8, sampling=sampling).answer
 
     likeliest = igva.answer(model, processor, picture(), "What?", max_new_tokens=8).answer
-    assert said(temperature=0) == said(temperature=0.7, top_p=1e-6, seed=1) == likeliest
+    assert said(temperature=0) == said(temperature=0.7, top_p=1e-6, seed=1) == said(temperature=1e-42) == likeliest
+    model.generation_config.num_beams = 2
+    assert said(temperature=0) == likeliest
+    model.generation_config.num_beams = 1
     before = torch.random.get_rng_state()
     first = said(temperature=1.5, seed=1)
     assert torch.equal(torch.random.get_rng_state(), before)  # a seed is the answer's own

@@ -44,9 +44,9 @@ FLOORS = {
     "building": 7,
     "checkpoints": 8,
     **dict.fromkeys(("answering", "attention"), 9),
-    **dict.fromkeys(("answer_plot", "hub", "probe"), 10),
+    **dict.fromkeys(("answer_plot", "probe"), 10),
     **dict.fromkeys(("train", "eval", "serve"), 11),
-    "study": 12,
+    **dict.fromkeys(("hub", "study"), 12),
     "cli": 13,
     "__main__": 14,
 }

@@ -24,6 +24,7 @@ from igva.paths import is_missing_folder
 from igva.untrusted import check_model_folder
 
 ImageLike = str | Path | Image.Image
+COLDEST = 1e-4  # a temperature: of the logits, single precision leaves nothing to draw by below
 
 
 class ChatRefused(UserError):
@@ -35,7 +36,7 @@ class SamplingOptions:
     """How an answer's words are drawn.
 
     Attributes:
-        temperature: 0 takes the likeliest word every time.
+        temperature: 0 takes the likeliest word every time, and so does whatever is nearer to it than ``COLDEST``.
         top_p: of the likeliest words, those that have this share together.
         seed: the same seed, prompt and settings draw the same answer; None: another each time.
     """
@@ -45,10 +46,18 @@ class SamplingOptions:
     seed: int | None = None
 
     def options(self) -> dict[str, Any]:
-        """Options of ``generate()``, whatever the checkpoint's own settings say."""
-        if self.temperature == 0:
-            return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        """Options of ``generate()``, in place of the checkpoint's own; what that says of repetition stays."""
+        if self.temperature < COLDEST:
+            return {
+                "do_sample": False,
+                "num_beams": 1,
+                "temperature": None,
+                "top_p": None,
+                "top_k": None,
+                "min_p": None,
+            }
+        chosen = {"temperature": self.temperature, "top_p": self.top_p, "top_k": 0, "min_p": None}
+        return {"do_sample": True, "num_beams": 1, **chosen}
 
 
 @dataclass
@@ -88,7 +97,11 @@ class Answer:
 
 
 def load(
-    name_or_path: str | Path = "tiny", device: str | None = None, dtype: str | torch.dtype | None = None
+    name_or_path: str | Path = "tiny",
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    *,
+    to_answer: bool = True,
 ) -> tuple[IgvaForConditionalGeneration, IgvaProcessor]:
     """Load a model by name, folder or hub id.
 
@@ -96,6 +109,7 @@ def load(
         name_or_path: a name of ``igva models``, a folder, or a hub id.
         device: default: the GPU if there is one, else the CPU.
         dtype: default: float32 on the CPU, bfloat16 elsewhere; ``auto``: as it was saved.
+        to_answer: whether it is to answer questions, for which it may need a sentence encoder.
 
     Raises:
         UserError: no such model, a folder without weights or sentence encoder, or a device that is not there.
@@ -115,7 +129,7 @@ def load(
             f"{name_or_path} is a {type(model).__name__}, not an igva model: "
             "`igva convert llava` makes one of a LLaVA checkpoint"
         )
-    if model.model.fusion.needs_instruction and model.model.instruction_encoder is None:
+    if to_answer and model.model.fusion.needs_instruction and model.model.instruction_encoder is None:
         raise UserError(
             f"{name_or_path} has no sentence encoder for the questions: convert it again with --instruction-encoder "
             "embedded:instruction, or load it with from_pretrained and pass instruction_embeds"

@@ -8,12 +8,15 @@ import sys
 
 import pytest
 import torch
+import transformers
 from PIL import Image
+from transformers import CLIPImageProcessor
 
 from igva.checkpoints.export import export_llava, layer_factors, read_mixture
 from igva.checkpoints.retrofit import retrofit_llava
 from igva.cli.main import entry
 from igva.errors import UserError
+from igva.model.fusion_base import FusionOutput
 from igva.model.fusions import fusion_names
 from igva.model.vision_layers import VisionLayers
 from igva.testing import tiny_model, tiny_processor
@@ -157,8 +160,15 @@ def test_back_again(tmp_path, pictures):
 
 
 @pytest.mark.parametrize("pad", [True, False])
-def test_pictures_of_any_shape(picture, pad):
+@pytest.mark.parametrize("kind", ["CLIP", "Siglip", "ViT", "Bit"])
+def test_pictures_of_any_shape(picture, kind, pad):
+    """Of towers of every house: some crop, some do not know what that is."""
     model, processor = made("single")
+    if kind != "CLIP":
+        square = {"height": 28, "width": 28}
+        size = {"shortest_edge": 28} if kind == "Bit" else square
+        crop = {"crop_size": square} if kind == "Bit" else {}
+        processor.image_processor = getattr(transformers, f"{kind}ImageProcessorPil")(size=size, **crop)
     processor.pad_images = pad
     stock = export_llava(model, processor).processor
     for size in ((28, 28), (90, 31), (31, 90), (300, 200)):
@@ -166,6 +176,44 @@ def test_pictures_of_any_shape(picture, pad):
         torch.testing.assert_close(
             encoded(stock, shown)["pixel_values"], encoded(processor, shown)["pixel_values"], atol=1e-5, rtol=0
         )
+
+
+def test_batches_are_padded_on_the_left(pictures):
+    model, processor = made("single")
+    processor.tokenizer.padding_side = "right"  # as most tokenizers have it
+    stock = export_llava(model, processor).processor
+    chats = [chat(pictures[0]), chat(pictures[1], "And what colour has it got?")]
+    assert torch.equal(encoded(stock, *chats)["input_ids"], encoded(processor, *chats)["input_ids"])
+    assert processor.tokenizer.padding_side == "right"
+
+
+def test_pictures_that_come_otherwise_are_refused():
+    model, processor = made("single")
+
+    class Dark(CLIPImageProcessor):
+        def __call__(self, images, **options):
+            return super().__call__([image.point(lambda value: value // 2) for image in images], **options)
+
+    settings = {k: v for k, v in processor.image_processor.to_dict().items() if k != "image_processor_type"}
+    processor.image_processor = Dark(**settings)
+    with pytest.raises(UserError, match="does not make of a picture what Dark makes"):
+        export_llava(model, processor)
+
+
+def test_a_fusion_that_does_not_do_what_it_says_is_refused(monkeypatch):
+    model, processor = made("dense_dci")
+    method = type(model.model.fusion)
+    forward = method.forward
+    monkeypatch.setattr(method, "forward", lambda *given: FusionOutput(features=forward(*given).features ** 2))
+    with pytest.raises(UserError, match="does not see what the model sees"):
+        export_llava(model, processor)
+
+
+def test_no_sentence_encoder_is_needed(tmp_path):
+    model, processor = made("igva", encoder=None, instruction_dim=8)
+    model.save_pretrained(tmp_path / "igva")
+    processor.save_pretrained(tmp_path / "igva")
+    assert entry(["export", str(tmp_path / "igva"), str(tmp_path / "llava"), "--mixture", "uniform"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -200,10 +248,12 @@ def test_templates_of_every_form(template, pictures):
         ("deepstack", {}, None, "fusion deepstack"),
         ("mean", {"normalize_layers": True, "projector_norm": True}, None, "normalize_layers; projector_norm"),
         ("mean", {"visual_positions": True}, None, "visual_positions"),
+        ("mean", {"image_size": 56}, None, "image_size 56"),
         ("mean", {"vision_pool": 2}, None, "vision_pool 2"),
         ("mean", {"projector_hidden_size": 7}, None, "projector_hidden_size 7"),
         ("igva", {}, None, "--mixture"),
         ("mean", {}, "uniform", "leave --mixture out"),
+        ("igva", {}, "unifrom", "no mixture 'unifrom'"),
         ("igva", {}, torch.tensor([0.5, 0.3, 0.2]), "3 weights"),
     ],
 )
@@ -233,6 +283,7 @@ def test_mixtures(tmp_path):
         ("{}", "no weights"),
         ("[", "no weights"),
         ("[]", "no weights"),
+        ("[1" + "0" * 400 + "]", "no weights"),
     ):
         (tmp_path / "m.json").write_text(content)
         with pytest.raises(UserError, match=told):
@@ -241,9 +292,16 @@ def test_mixtures(tmp_path):
         ("task:c", tmp_path, "a, b"),
         ("task:a", None, "--weights"),
         (str(tmp_path / "gone"), None, "no file"),
+        ("uniform", tmp_path, "--weights is for"),
     ):
         with pytest.raises(UserError, match=told):
             read_mixture(said, folder)
+
+
+def test_a_study_of_other_rows(tmp_path):
+    (tmp_path / "weights.jsonl").write_text("[0.5, 0.5]\n")
+    with pytest.raises(UserError, match="no weights"):
+        read_mixture(str(tmp_path / "weights.jsonl"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

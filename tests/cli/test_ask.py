@@ -116,6 +116,8 @@ def test_bad_input(message, photo, tmp_path, capsys):
     [
         (["--top-p", "0.5"], "no effect without --temperature"),
         (["--seed", "1"], "no effect without --temperature"),
+        (["--temperature", "0", "--seed", "1"], "no effect without --temperature"),
+        (["--temperature", "1", "--seed", "9" * 30], "2^63"),
         (["--temperature", "-1"], "0 or above"),
         (["--temperature", "nan"], "0 or above"),
         (["--temperature", "1", "--top-p", "0"], "above 0, up to 1"),

@@ -37,3 +37,4 @@ def test_what_is_missing_or_too_old_is_named(monkeypatch):
 
     monkeypatch.setattr(metadata, "version", version)
     assert missing("eval") == ["scipy>=1.13"] and missing("plot") == ["matplotlib>=3.9"]
+    assert missing("study") == ["scipy>=1.13", "matplotlib>=3.9"]  # through the extras that it brings

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
@@ -97,15 +98,20 @@ def export_llava(
         None, config=llava_config, state_dict=tensors, dtype=model.dtype
     ).eval()
     llava.generation_config = deepcopy(model.generation_config)
-    _check_same(model, llava, blocks)
+    _check_same(model, llava, weights)
+    stock = stock_processor(model, processor, prefix)
+    _check_pixels(processor, stock)
     notes = [
         f"the projector's first matrix grew from {old.numel():,} to {old.shape[0] * len(layers) * _width(model):,}"
     ]
     if weights is not None:
         shown = ", ".join(f"{weight:.3f}" for weight in weights.tolist())
         notes.append(f"the guide is gone: every question gets the weights {shown}")
-    notes.append("special tokens that somebody types are no longer kept apart from real ones: that is the processor's")
-    return Export(llava, stock_processor(model, processor, prefix), layers, notes)
+    notes.append(
+        "LLaVA's processor neither keeps typed special tokens apart from real ones, nor turns pictures by their "
+        "EXIF tag: igva's does"
+    )
+    return Export(llava, stock, layers, notes)
 
 
 def layer_factors(blocks: Tensor, taps: tuple[tuple[int, ...], ...]) -> tuple[list[int], Tensor]:
@@ -129,14 +135,17 @@ def folded(weight: Tensor, factors: Tensor) -> Tensor:
 
 
 def stock_processor(model: IgvaForConditionalGeneration, processor: IgvaProcessor, prefix: int) -> LlavaProcessor:
-    """A ``LlavaProcessor`` that makes the same tensors of a picture and a chat."""
+    """A ``LlavaProcessor`` that makes the same tensors of an upright RGB picture and a chat."""
     images = processor.image_processor
     if processor.pad_images:
         settings = {k: v for k, v in images.to_dict().items() if k not in ("image_processor_type", "do_pad")}
-        images = LlavaImageProcessorPil(**settings, do_pad=True)
+        # SigLIP's and ViT's do not know of crops; LLaVA's own default is one of 224 pixels.
+        images = LlavaImageProcessorPil(**{"do_center_crop": False, **settings}, do_pad=True)
+    tokenizer = deepcopy(processor.tokenizer)
+    tokenizer.padding_side = "left"  # as igva's processor pads, whatever the tokenizer says: answers come behind
     return LlavaProcessor(
         images,
-        processor.tokenizer,
+        tokenizer,
         patch_size=int(model.config.vision.patch_size),
         vision_feature_select_strategy=STRATEGIES[prefix],
         num_additional_image_tokens=prefix,
@@ -188,9 +197,11 @@ def read_mixture(said: str, study: Path | None = None) -> Tensor | str:
     Raises:
         UserError: no such file or task, or numbers that are no weights.
     """
+    task = said.removeprefix("task:") if said.startswith("task:") else None
+    if task is None and study is not None:
+        raise UserError(f"--weights is for --mixture task:NAME, not for {said}: leave it out")
     if said == "uniform":
         return said
-    task = said.removeprefix("task:") if said.startswith("task:") else None
     if task is not None and study is None:
         raise UserError(
             "--mixture task:NAME reads the weights of a study: run `igva study weights --model … --out runs/weights`, "
@@ -210,7 +221,7 @@ def read_mixture(said: str, study: Path | None = None) -> Tensor | str:
             raise UserError(f"{path} has no questions of task {task!r}; it has {', '.join(tasks) or 'no tasks'}")
         chosen = [row["weights"] for row in rows if task in (None, row.get("task"))]
         return _checked(torch.tensor(chosen, dtype=torch.float64).mean(dim=0).tolist(), str(path))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError) as error:
         raise UserError(f"{path} holds no weights: a JSON list of numbers, one per layer group, is expected") from error
 
 
@@ -241,6 +252,8 @@ def _weights(model: IgvaForConditionalGeneration, mixture: Tensor | str | None) 
             f"fusion {name} sets its weights anew for each question, a LLaVA cannot: choose what it gets for all of "
             "them with --mixture uniform, FILE or task:NAME"
         )
+    if isinstance(mixture, str) and mixture != "uniform":
+        raise UserError(f"there is no mixture {mixture!r}: say uniform, or give the weights")
     weights = torch.full((count,), 1.0 / count) if isinstance(mixture, str) else mixture
     if len(weights) != count:
         raise UserError(f"the mixture has {len(weights)} weights, the model {count} layer groups")
@@ -295,20 +308,40 @@ def _width(model: IgvaForConditionalGeneration) -> int:
 
 
 @torch.no_grad()
-def _check_same(model: IgvaForConditionalGeneration, llava: Any, blocks: Tensor) -> None:
+def _check_same(model: IgvaForConditionalGeneration, llava: Any, weights: Tensor | None) -> None:
     """See that both say the same of two pictures, as deep as the visual tokens go.
+
+    Args:
+        weights: those held fixed, ``(K,)``; None where the fusion needs none.
 
     Raises:
         UserError: they do not, as where a tower shows transformers another last layer than its blocks give.
     """
-    pixels = _noise(model)
+    pixels, fusion = _noise(model), model.model.fusion
     layers = model.model.encode_image_layers(pixels)
-    features = torch.einsum("bt,itnd->inbd", blocks.to(pixels.dtype), layers.patches).flatten(2)
+    if weights is None:
+        features = fusion(layers, None).features
+    else:
+        features = fusion.mix(layers, weights.to(pixels.dtype).expand(len(pixels), -1))
     ours = model.model.projector(features)
     theirs = torch.stack(list(llava.get_image_features(pixel_values=pixels).pooler_output))
     off = float((ours - theirs).float().abs().max() / ours.float().abs().max())
-    if not off <= TOLERANCE[model.dtype]:
+    if not off <= TOLERANCE.get(model.dtype, 1e-4):
         raise UserError(
             f"the LLaVA does not see what the model sees (visual tokens differ by {off:.0e} of the largest): "
             "nothing was written"
         )
+
+
+def _check_pixels(processor: IgvaProcessor, stock: LlavaProcessor) -> None:
+    """See that both prepare a wide picture alike.
+
+    Raises:
+        UserError: they do not, as where an image processor has settings that LLaVA's does not know.
+    """
+    picture = Image.effect_noise((90, 60), 80).convert("RGB")
+    ours = processor.prepare_images([picture])
+    theirs = stock.image_processor([picture], return_tensors="pt")["pixel_values"]
+    if ours.shape != theirs.shape or not torch.allclose(ours.float(), theirs.float(), atol=1e-3):
+        kind = type(processor.image_processor).__name__
+        raise UserError(f"LLaVA's image processor does not make of a picture what {kind} makes: nothing was written")

@@ -108,10 +108,13 @@ def missing(extra: str) -> list[str]:
     lacking = []
     for line in requires("igva") or []:
         needed = Requirement(line)
-        if needed.name == "igva" or not needed.marker or not needed.marker.evaluate({"extra": extra}):
+        if not needed.marker or not needed.marker.evaluate({"extra": extra}):
+            continue
+        if needed.name == "igva":  # an extra that brings others
+            lacking += [each for other in sorted(needed.extras) for each in missing(other)]
             continue
         try:
-            if version(needed.name) not in needed.specifier:
+            if not needed.specifier.contains(version(needed.name), prereleases=True):
                 lacking.append(f"{needed.name}{needed.specifier}")
         except PackageNotFoundError:
             lacking.append(f"{needed.name}{needed.specifier}")

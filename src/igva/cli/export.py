@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     study = Path(args.weights) if args.weights else None
     mixture = read_mixture(args.mixture, study) if args.mixture else None
     print(f"igva: reading {args.model}", file=sys.stderr)
-    model, processor = load(args.model, "cpu", args.dtype or "auto")
+    model, processor = load(args.model, "cpu", args.dtype or "auto", to_answer=False)
     export = export_llava(model, processor, mixture)
     print(f"igva: writing {target}", file=sys.stderr)
     with result_folder(target) as folder:

@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run", metavar="RUN", help="a run whose run.json the card tells (default: MODEL's, if it has one)"
     )
     parser.add_argument("--scores", nargs="+", default=[], metavar="DIR", help="what `igva eval --out` wrote")
-    parser.add_argument("--licence", metavar="SPDX", help="of the weights, as in apache-2.0")
+    parser.add_argument("--licence", metavar="NAME", help="of the weights, as the hub calls it: apache-2.0")
+    parser.add_argument("--base-model", nargs="+", default=[], metavar="ID", help="hub ids of what it was made of")
     parser.add_argument("--private", action="store_true", help="a repository that only its owners see")
     parser.add_argument("--into", metavar="FOLDER", help="write what would be uploaded here, and upload nothing")
 
@@ -35,13 +36,16 @@ def main(args: argparse.Namespace) -> None:
         check_free(Path(args.into))  # before the long work
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    from igva.hub import check_repo, save_for_hub, upload
+    from igva.hub import check_login, check_repo, save_for_hub, upload
 
     check_repo(args.repo)
+    if not args.into:
+        check_login()
     options = {
         "run": Path(args.run) if args.run else None,
         "scores": [Path(folder) for folder in args.scores],
         "licence": args.licence,
+        "base_models": args.base_model,
     }
     if args.into:
         with result_folder(Path(args.into)) as folder:

@@ -31,12 +31,14 @@ def read_sampling(args: argparse.Namespace) -> "SamplingOptions | None":
     from igva.answering import SamplingOptions
     from igva.errors import UserError
 
+    if not args.temperature and (args.top_p != 1 or args.seed is not None):
+        raise UserError("--top-p and --seed have no effect without --temperature: give one above 0")
     if args.temperature is None:
-        if args.top_p != 1 or args.seed is not None:
-            raise UserError("--top-p and --seed have no effect without --temperature: give one above 0")
         return None
     if not 0 <= args.temperature < float("inf"):
         raise UserError(f"--temperature {args.temperature:g}: use 0 or above")
     if not 0 < args.top_p <= 1:
         raise UserError(f"--top-p {args.top_p:g}: use a number above 0, up to 1")
+    if args.seed is not None and not 0 <= args.seed < 2**63:
+        raise UserError(f"--seed {args.seed}: use a whole number from 0 to 2^63 - 1")
     return SamplingOptions(args.temperature, args.top_p, args.seed)

@@ -18,6 +18,7 @@ Route = tuple[int, int]  # vision layer, language-model layer whose input it is 
 # Depth of the vision tower → [vision layer, language-model layer], for maps that shipped models have.
 # Qwen3-VL's configs count blocks from 0 and say after which language layer: [8, 16, 24] of 27 after 0, 1, 2.
 _QWEN3VL = {27: [[9, 1], [17, 2], [25, 3]], 24: [[6, 1], [12, 2], [18, 3]]}
+# Of Granite 4 Vision; it also adds four spatial samples of its last layer, which this fusion does not.
 _GRANITE4 = [[-19, 9], [-13, 6], [-7, 3], [-1, 0]]
 PRESETS = ("qwen3vl", "granite4")
 

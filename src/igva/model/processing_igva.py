@@ -77,6 +77,13 @@ def pad_to_square(image: Image.Image, color: tuple[int, int, int]) -> Image.Imag
     return square
 
 
+def mean_color(image_processor: Any) -> tuple[int, int, int]:
+    """What an image processor takes for the mean of all pixels, 0 to 255; rounded down, as LLaVA-1.5 was trained."""
+    mean = getattr(image_processor, "image_mean", None) or (0.5, 0.5, 0.5)
+    red, green, blue = (int(channel * 255) for channel in mean)
+    return red, green, blue
+
+
 def within_reach(image: Image.Image) -> Image.Image:
     """Of a long thin picture the part in the middle, ``LONGEST_CROP`` times as long as wide; others as they are.
 
@@ -395,15 +402,10 @@ class IgvaProcessor(ProcessorMixin):
         """PIL pictures → ``pixel_values (I, 3, height, width)``; squares are filled up with the mean colour."""
         pictures = [upright_rgb(image) for image in images]
         if self.pad_images:
-            pictures = [pad_to_square(picture, self._mean_color()) for picture in pictures]
+            pictures = [pad_to_square(picture, mean_color(self.image_processor)) for picture in pictures]
         elif getattr(self.image_processor, "do_center_crop", False):
             pictures = [within_reach(picture) for picture in pictures]
         return self.image_processor(pictures, return_tensors="pt")["pixel_values"]
-
-    def _mean_color(self) -> tuple[int, int, int]:
-        mean = getattr(self.image_processor, "image_mean", None) or (0.5, 0.5, 0.5)
-        red, green, blue = (int(channel * 255) for channel in mean)  # down, as LLaVA-1.5 was trained
-        return red, green, blue
 
     # --- inside -----------------------------------------------------------------------------------------------
 

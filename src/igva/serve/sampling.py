@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 
-COLDEST = 1e-4  # of the logits, single precision leaves nothing to draw by below
+from igva.answering import COLDEST
 
 
 @dataclass(frozen=True)

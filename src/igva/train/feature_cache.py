@@ -22,7 +22,7 @@ from igva.data.blank import blank_image
 from igva.data.images import ImageSource, image_bytes
 from igva.errors import UserError
 from igva.model.modeling_igva import IgvaForConditionalGeneration
-from igva.model.processing_igva import IgvaProcessor
+from igva.model.processing_igva import IgvaProcessor, mean_color
 from igva.model.vision_ensemble import EnsembleVisionConfig
 from igva.model.vision_layers import Tap, VisionLayers
 from igva.paths import home
@@ -41,6 +41,7 @@ def tower_key(model: IgvaForConditionalGeneration, processor: IgvaProcessor, tap
         "pool": model.config.vision_pool,
         "input_size": model.config.input_size,
         "image_processor": processor.image_processor.to_dict(),
+        "padding": mean_color(processor.image_processor) if processor.pad_images else None,
     }
     if isinstance(ensemble := model.config.vision, EnsembleVisionConfig):
         settings["encoders"] = ensemble.beside_weights()
