@@ -317,7 +317,8 @@ def _check_same(model: IgvaForConditionalGeneration, llava: Any, weights: Tensor
     Raises:
         UserError: they do not, as where a tower shows transformers another last layer than its blocks give.
     """
-    pixels, fusion = _noise(model), model.model.fusion
+    pixels = _noise(model)
+    fusion: Any = model.model.fusion
     layers = model.model.encode_image_layers(pixels)
     if weights is None:
         features = fusion(layers, None).features
