@@ -42,7 +42,8 @@ test-lmms: .venv-lmms/.ready
 # vLLM beside generate, on the CPU: the same answers from the same checkpoint.
 test-vllm: .venv-vllm/.ready
 	$(VLLM)/igva models fetch tiny
-	$(VLLM)/python -m pytest tests/serve/test_vllm.py tests/serve/test_vllm_ensemble.py tests/serve/test_vllm_server.py
+	$(VLLM)/python -m pytest tests/serve/test_vllm.py tests/serve/test_vllm_ensemble.py \
+		tests/serve/test_vllm_export.py tests/serve/test_vllm_server.py
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
