@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from igva.errors import UserError
 from igva.testing import tiny_model, tiny_processor
 from igva.train.cells import CellTask, word_embeddings
+from igva.train.guidance import GuidanceProbe
 from igva.train.run import run
 
 
@@ -55,6 +56,20 @@ def test_cells_are_learnt_beside_the_answers(beside: Any) -> None:
     assert log[-1]["lm_loss"] < log[0]["lm_loss"]
     first = log[0]
     assert first["loss"] == pytest.approx(first["lm_loss"] + first["aux_loss"] + 0.5 * first["cells_loss"], abs=1e-3)
+
+
+def test_guidance_is_that_of_the_steps_own_questions(beside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of cells asks the fusion about other pictures, after it was measured."""
+    asked: list[int] = []
+    measure = GuidanceProbe.measure
+    monkeypatch.setattr(
+        GuidanceProbe,
+        "measure",
+        lambda probe, sources: asked.append(len(probe._last[1])) or measure(probe, sources),  # type: ignore[index]
+    )
+    settings = ("optim.max_steps=2", "optim.batch_size=3", "optim.logging_steps=1", "warm_up.batch_size=4")
+    log = log_of(run(beside(*settings)), 2)
+    assert asked == [3, 3] and all(0 <= line["guidance"] <= 1 for line in log)
 
 
 def test_a_resumed_run_draws_the_same_cells(beside: Any) -> None:

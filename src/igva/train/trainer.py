@@ -137,6 +137,11 @@ class IgvaTrainer(Trainer):
             num_items_in_batch=num_items_in_batch,
             num_images_in_batch=self._images_in_step,
         )
+        if self._guidance.wanted:  # of this step's questions: the loss of cells asks the fusion again
+            with self.accelerator.autocast():
+                guided = self._guidance.measure(sources)
+            if guided is not None:
+                self._figures.add_mean("guidance", guided, len(sources))
         # Gradients are averaged over the devices, while this device's loss is its share of a sum.
         loss = outputs.loss * self.args.world_size
         if self._cells is not None and sources:  # text alone brings no question for a picture
@@ -148,11 +153,6 @@ class IgvaTrainer(Trainer):
         self._figures.add("lm_loss", outputs.loss.item() - aux)
         if outputs.fusion_weights is not None and outputs.fusion_weights.dim() == 2:
             self._figures.add_weights(sources, outputs.fusion_weights)
-        if self._guidance.wanted:
-            with self.accelerator.autocast():
-                guided = self._guidance.measure(sources)
-            if guided is not None:
-                self._figures.add_mean("guidance", guided, len(sources))
         return (loss, outputs) if return_outputs else loss
 
     def _beside(self, cells: CellTask, instructions: Tensor | None, ids: list[str]) -> Tensor:
