@@ -45,8 +45,22 @@ def test_answers_come_equally_often():
     assert set(answers.values()) == {10}
 
 
-def test_they_are_asked_one_question_and_stand_in_no_published_split():
+def test_training_pictures_are_asked_all_four():
     for index in range(8):
         made = sample("train", index, tasks=TASKS)
-        assert [talk.task for talk in made.conversations] == [TASKS[index % 4]] and len(made.questions) == 1
+        assert [talk.task for talk in made.conversations] == [TASKS[index % 4]]
+        turns = made.questions
+        assert turns[0].task == TASKS[index % 4]
+        assert {turn.task for turn in turns} == set(TASKS) or len({turn.answer for turn in turns}) < 4
+        scene, question = scene_of(TASKS[index % 4], "train", index // 4)
+        told = {turn.task: turn.answer for turn in turns}
+        assert told[question.task] == question.answer
+        for task, kind in KINDS.items():
+            (thing,) = scene.of_kind(kind)
+            if task in told and task != "pattern_beside":
+                assert told[task] == (thing.color if task == "dot_beside" else thing.name)
+    assert len(sample("test", 0, tasks=TASKS).questions) == 1
+
+
+def test_they_stand_in_no_published_split():
     assert not {*TASKS} & {*FOLLOW_UPS, *(name for names in PUBLISHED.values() for name in names)}

@@ -45,12 +45,7 @@ QUARTERS = tuple((left, top) for left in (0, HALF) for top in (0, HALF))
 
 def _draw(rng: random.Random, split: Split, dealer: Dealer, task: str) -> Drawn:
     """The picture with the question of one task, whose answer is dealt; the others are drawn by lot."""
-    decks = {
-        "thing_beside": tuple(pack.nouns()),
-        "pattern_beside": task_fine.PATTERNS,
-        "word_beside": task_charts.WORDS,
-        "dot_beside": DOT_COLORS,
-    }
+    decks = _decks()
     answers = {name: dealer.deal(task, deck) if name == task else rng.choice(deck) for name, deck in decks.items()}
     scene = drawing.background_for(rng, split, answers["thing_beside"])
     while scene.background == answers["dot_beside"]:
@@ -66,6 +61,32 @@ def _draw(rng: random.Random, split: Split, dealer: Dealer, task: str) -> Drawn:
     _draw_dot(scene, answers["dot_beside"], _square(rng, *dot, 6, 10))
     scene.alone = True
     return scene, Question(task, phrase(rng, WORDINGS[task], shape=shape), answers[task], decks[task])
+
+
+def _more(scene: scenes.Scene) -> list[Question]:
+    """All four questions; of a picture for training the three that were not asked first are asked too."""
+    (shape,), (thing,), (word,), (dot,) = map(scene.of_kind, ("pattern", "object", "word", "dot"))
+    (filled,) = (words for words, _ in scene.coverage if words.split()[0] in task_fine.PATTERNS)
+    answers = {
+        "thing_beside": thing.name,
+        "pattern_beside": filled.split()[0],
+        "word_beside": word.name,
+        "dot_beside": str(dot.color),
+    }
+    return [
+        Question(task, phrase(scene.rng, WORDINGS[task], shape=shape.name), answer, _decks()[task])
+        for task, answer in answers.items()
+    ]
+
+
+def _decks() -> dict[str, tuple[str, ...]]:
+    """The answers of each task."""
+    return {
+        "thing_beside": tuple(pack.nouns()),
+        "pattern_beside": task_fine.PATTERNS,
+        "word_beside": task_charts.WORDS,
+        "dot_beside": DOT_COLORS,
+    }
 
 
 def _draw_dot(scene: scenes.Scene, color: str, box: scenes.Box) -> None:
@@ -86,7 +107,7 @@ def _square(rng: random.Random, left: int, top: int, least: int, most: int) -> s
 
 
 def _task(name: str, category: str) -> Task:
-    return Task(name, category, functools.partial(_draw, task=name))
+    return Task(name, category, functools.partial(_draw, task=name), more=_more)
 
 
 THING_BESIDE = _task("thing_beside", "General")
