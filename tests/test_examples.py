@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 ENTRIES = 4
 
 
-@pytest.mark.parametrize("script", ["train_with_trainer.py", "train_with_trl.py"])
+@pytest.mark.parametrize("script", [pytest.param("train_with_trainer.py", marks=pytest.mark.slow), "train_with_trl.py"])
 def test_two_steps_and_an_answer(script, model_folder, picture, tmp_path):
     pytest.importorskip("trl")
     entries = [{"image": f"{i}.png", "question": f"What is {i}?", "answer": "A hat."} for i in range(ENTRIES)]

@@ -201,7 +201,12 @@ def as_traced(graph, example_inputs):
     return graph.forward
 
 
-@pytest.mark.parametrize("fusion", fusion_names())
+COMPILED = ("igva", "deepstack", "mol_hybrid")  # by question, inside the language model, by patch; the rest as slow
+
+
+@pytest.mark.parametrize(
+    "fusion", [name if name in COMPILED else pytest.param(name, marks=pytest.mark.slow) for name in fusion_names()]
+)
 def test_compiled_logits_are_the_same(fusion, make, user, encode, picture):
     model, processor = make(fusion)
     inputs = encode(processor, [user("What?", picture(1)), user("Which one of them?", picture(2), picture(3))])
@@ -215,6 +220,7 @@ def test_compiled_logits_are_the_same(fusion, make, user, encode, picture):
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 def test_inductor_logits_are_the_same(make, user, encode, picture):
     model, processor = make()
     inputs = encode(processor, user("What?", picture(1)))

@@ -73,7 +73,9 @@ def test_what_is_written(model, processor, questions, tmp_path):
     assert set(settings["versions"]) == {"python", "igva", "torch", "transformers"}
     assert scores["prompt"] == prompt_of(processor, questions[0]) and questions[0].question in scores["prompt"]
     assert [line["id"] for line in lines(tmp_path / "out")] == [q.id for q in questions]
-    assert set(lines(tmp_path / "out")[0]) == {"id", "task", "category", "prediction", "score"}
+    first = lines(tmp_path / "out")[0]
+    assert set(first) == {"id", "task", "category", "question", "references", "prediction", "score"}
+    assert (first["question"], first["references"]) == (questions[0].question, list(questions[0].references))
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
         "predictions.jsonl",
         "scores.json",

@@ -13,6 +13,7 @@ from .conftest import ask, chat, data_url, noise
 COUNT = 500
 
 
+@pytest.mark.slow
 def test_five_hundred_requests_of_our_own_schema(url):
     import schemathesis
 

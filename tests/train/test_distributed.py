@@ -99,6 +99,7 @@ def alone(setting):
     return seen(setting, "alone")
 
 
+WARMED = "allocator.steps=3 allocator.batch_size=4 data.cache_features=true"
 LATE = "optim.max_steps=4 optim.keep_checkpoints=9"  # two steps an epoch: step 3 is in the midst of the second
 MIXED = "data.group_by=none optim.batch_size=2 optim.max_steps=6"
 
@@ -119,6 +120,7 @@ def two(setting):
         f"late --back=3 {LATE}",
         "fsdp distributed=fsdp",
         "fsdp --back=1 distributed=fsdp",
+        f"warmed data.train={setting / 'closed.json'} {WARMED}",  # last: from here on every process sees other questions
     )
     return setting
 
@@ -211,7 +213,8 @@ def test_fsdp_shards_saves_and_resumes(setting, alone, two):
     arrived(setting, "fsdp")
 
 
-@pytest.mark.parametrize("stage", [pytest.param("zero2", marks=pytest.mark.slow), "zero3"])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
 def test_deepspeed_saves_and_resumes(setting, alone, stage):
     pytest.importorskip("deepspeed")
     launch(setting, 2, f"{stage} distributed={stage}", f"{stage} --back=1 distributed={stage}")
@@ -222,14 +225,8 @@ def test_deepspeed_saves_and_resumes(setting, alone, stage):
     arrived(setting, stage)
 
 
-@pytest.mark.parametrize("mode", ["ddp", *(pytest.param(m, marks=pytest.mark.slow) for m in ("fsdp", "zero3"))])
-def test_one_fusion_behind_a_warm_up_and_guidance_is_measured(setting, mode):
+def one_fusion(setting, name):
     """The processes' fusions have seen other questions; one is told to all, and its guidance stands in the log."""
-    if mode == "zero3":
-        pytest.importorskip("deepspeed")
-    data = f"data.train={setting / 'closed.json'} data.cache_features=true"
-    name = f"warmed-{mode}"
-    launch(setting, 2, f"{name} distributed={mode} allocator.steps=3 allocator.batch_size=4 {data}")
     first, second = (torch.load(setting / f"{name}-{rank}-warmed.pt") for rank in (0, 1))
     assert first.keys() == second.keys() and any(value.abs().max() > 0 for value in first.values())
     for key, value in first.items():
@@ -238,6 +235,20 @@ def test_one_fusion_behind_a_warm_up_and_guidance_is_measured(setting, mode):
     guided = [value for entry in history for key, value in entry.items() if key.startswith("guidance")]
     assert guided and all(0 <= float(value) <= 1 for value in guided)
     assert steps(seen(setting, name)).isfinite().all()
+
+
+def test_one_fusion_behind_a_warm_up(two):
+    one_fusion(two, "warmed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["fsdp", "zero3"])
+def test_one_fusion_behind_a_warm_up_where_parameters_are_spread(setting, mode):
+    if mode == "zero3":
+        pytest.importorskip("deepspeed")
+    name = f"warmed-{mode}"
+    launch(setting, 2, f"{name} distributed={mode} data.train={setting / 'closed.json'} {WARMED}")
+    one_fusion(setting, name)
 
 
 def arrived(setting, name):

@@ -129,6 +129,7 @@ def test_the_command_line_says_it_in_one_line(monkeypatch: Any, capsys: Any) -> 
     assert capsys.readouterr().err == "igva: stopped at step 3, a checkpoint is written: go on with --resume\n"
 
 
+@pytest.mark.slow
 def test_a_process_that_is_terminated(recipe: Any, tmp_path: Path) -> None:
     """From outside: no traceback, exit code 143, and a checkpoint where the last line says."""
     recipe()
