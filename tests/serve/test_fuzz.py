@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from .conftest import ask, chat, data_url, noise

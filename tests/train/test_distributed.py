@@ -120,7 +120,7 @@ def two(setting):
         f"late --back=3 {LATE}",
         "fsdp distributed=fsdp",
         "fsdp --back=1 distributed=fsdp",
-        f"warmed data.train={setting / 'closed.json'} {WARMED}",  # last: from here on every process sees other questions
+        f"warmed data.train={setting / 'closed.json'} {WARMED}",  # last: every process sees other questions
     )
     return setting
 
