@@ -41,18 +41,18 @@ def main(args: argparse.Namespace) -> None:
     check_repo(args.repo)
     if not args.into:
         check_login()
-    options = {
-        "run": Path(args.run) if args.run else None,
-        "scores": [Path(folder) for folder in args.scores],
-        "licence": args.licence,
-        "base_models": args.base_model,
-    }
-    if args.into:
-        with result_folder(Path(args.into)) as folder:
-            save_for_hub(args.model, args.repo, folder, **options)
-        print(args.into)
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        save_for_hub(args.model, args.repo, Path(temporary), **options)
-        print(f"igva: uploading to {args.repo}", file=sys.stderr)
-        print(upload(args.repo, Path(temporary), private=args.private))
+    with result_folder(Path(args.into)) if args.into else tempfile.TemporaryDirectory() as written:
+        folder = Path(written)
+        save_for_hub(
+            args.model,
+            args.repo,
+            folder,
+            run=Path(args.run) if args.run else None,
+            scores=[Path(name) for name in args.scores],
+            licence=args.licence,
+            base_models=args.base_model,
+        )
+        if not args.into:
+            print(f"igva: uploading to {args.repo}", file=sys.stderr)
+            address = upload(args.repo, folder, private=args.private)
+    print(args.into or address)
