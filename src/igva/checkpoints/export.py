@@ -81,7 +81,8 @@ def export_llava(
         for name, tensor in model.state_dict().items()
         if not name.startswith(("model.fusion.", "model.instruction_encoder."))
     }
-    tensors["model.multi_modal_projector.linear_1.weight"] = folded(old, factors)
+    new = folded(old, factors)
+    tensors["model.multi_modal_projector.linear_1.weight"] = new
     llava_config = LlavaConfig(
         vision_config=deepcopy(config.vision_config),  # transformers writes into what a model is built from
         text_config=deepcopy(config.text_config),
@@ -101,9 +102,7 @@ def export_llava(
     _check_same(model, llava, weights)
     stock = stock_processor(model, processor, prefix)
     _check_pixels(processor, stock)
-    notes = [
-        f"the projector's first matrix grew from {old.numel():,} to {old.shape[0] * len(layers) * _width(model):,}"
-    ]
+    notes = [f"the projector's first matrix had {old.numel():,} numbers and has {new.numel():,}"]
     if weights is not None:
         shown = ", ".join(f"{weight:.3f}" for weight in weights.tolist())
         notes.append(f"the guide is gone: every question gets the weights {shown}")
@@ -301,10 +300,6 @@ def _noise(model: IgvaForConditionalGeneration) -> Tensor:
     side = model.config.input_size
     pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     return pixels.to(model.dtype)
-
-
-def _width(model: IgvaForConditionalGeneration) -> int:
-    return int(model.config.vision.hidden_size)
 
 
 @torch.no_grad()
